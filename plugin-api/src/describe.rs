@@ -1,0 +1,124 @@
+//! A plugin's description of itself: the JSON behind `collector describe` and the check of its options.
+
+use crate::{Kind, TableDef, Unit};
+use serde::{Deserialize, Serialize};
+
+/// The whole description.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Description {
+    /// Name of the plugin: its section in the configuration, its tag in `collector_plugin`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it does, in one line.
+    pub text: String,
+    /// The tables that it fills.
+    pub tables: Vec<Table>,
+    /// The options that it takes.
+    pub options: Vec<PluginOption>,
+}
+
+/// A table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Table {
+    /// The measurement.
+    pub name: String,
+    /// What a line says.
+    pub text: String,
+    /// Its tags.
+    pub tags: Vec<Tag>,
+    /// Its fields.
+    pub fields: Vec<Field>,
+}
+
+/// A tag.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tag {
+    /// Its key.
+    pub name: String,
+    /// What it tells apart.
+    pub text: String,
+}
+
+/// A field.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Field {
+    /// Its key.
+    pub name: String,
+    /// What it says.
+    pub text: String,
+    /// How it behaves.
+    pub kind: Kind,
+    /// Its unit.
+    pub unit: Unit,
+}
+
+/// An option.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PluginOption {
+    /// Its key in `[plugin.NAME]`.
+    pub name: String,
+    /// What it does.
+    pub text: String,
+    /// Its type, in words of the configuration file.
+    pub kind: String,
+    /// Its value when it is not given.
+    pub default: serde_json::Value,
+}
+
+impl Description {
+    pub(crate) fn new(
+        name: &str,
+        version: &str,
+        text: &str,
+        tables: &[&TableDef],
+        options: Vec<PluginOption>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            text: text.to_owned(),
+            tables: tables.iter().map(|t| Table::new(t)).collect(),
+            options,
+        }
+    }
+
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings, numbers and lists are always JSON")
+    }
+
+    /// Reads a plugin's `describe`.
+    ///
+    /// # Errors
+    /// It is not what this version of the ABI writes.
+    pub fn from_json(json: &str) -> crate::Result<Self> {
+        Ok(serde_json::from_str(json)?)
+    }
+}
+
+impl Table {
+    /// The description of a declared table.
+    #[must_use]
+    pub fn new(table: &TableDef) -> Self {
+        let text = |s: &str| s.trim().to_owned();
+        Self {
+            name: table.name.to_owned(),
+            text: text(table.text),
+            tags: table
+                .tags
+                .iter()
+                .map(|t| Tag { name: t.name.to_owned(), text: text(t.text) })
+                .collect(),
+            fields: table
+                .fields
+                .iter()
+                .map(|f| Field {
+                    name: f.name.to_owned(),
+                    text: text(f.text),
+                    kind: f.kind,
+                    unit: f.unit,
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The trait that a tool implements.
+
+use crate::{Lines, Options, Result};
+use std::cell::RefCell;
+
+pub use crate::abi::Tick;
+
+/// A tool: loaded once, called once per tick, always on the same thread.
+///
+/// A panic in any of the three is caught and costs this plugin only: the collector calls `deinit`, then
+/// `init` again after a pause.
+pub trait Plugin: Sized + Send + 'static {
+    /// The section `[plugin.NAME]`, declared with [`crate::options!`]; [`crate::NoOptions`] when there is none.
+    type Options: Options;
+
+    /// Loads and attaches. The error becomes the plugin's reason in `collector_plugin`, so it says what
+    /// was attempted, on what, and what to do.
+    fn init(options: Self::Options) -> Result<Self>;
+
+    /// Reads what happened since the last call and pushes it as lines. What was pushed before an error
+    /// is kept and sent.
+    fn call(&mut self, tick: &Tick, lines: &mut Lines) -> Result<()>;
+
+    /// Ends; dropping `self` detaches, so few tools need more.
+    fn deinit(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Work that ends every call of this plugin; see [`after_call`].
+pub(crate) type Hook = Box<dyn FnMut(&Tick, &mut Lines) -> Result<()> + Send>;
+
+thread_local! {
+    static HOOKS: RefCell<Vec<Hook>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Registers work that ends every call, also one that failed. For support crates (plugin-bpf reports its
+/// programs this way); only what is registered on the thread and for the duration of `init` counts, and
+/// it is dropped after the plugin is.
+pub fn after_call(hook: impl FnMut(&Tick, &mut Lines) -> Result<()> + Send + 'static) {
+    HOOKS.with_borrow_mut(|hooks| hooks.push(Box::new(hook)));
+}
+
+/// The hooks registered since the last time, by this thread.
+pub(crate) fn take_hooks() -> Vec<Hook> {
+    HOOKS.take()
+}
