@@ -1,0 +1,48 @@
+//! What a cargo invocation made, from its JSON messages.
+
+use crate::command;
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// One compiled target of a workspace package.
+pub struct Artifact {
+    /// The package's folder.
+    pub package: PathBuf,
+    /// The target's name: `runqlat`, `kernel_exact`.
+    pub target: String,
+    /// The target's kinds as cargo names them: `bin`, `cdylib`, `test`...
+    pub kinds: Vec<String>,
+    /// Compiled with the test harness.
+    pub test: bool,
+    pub files: Vec<PathBuf>,
+    pub executable: Option<PathBuf>,
+}
+
+/// Runs a compiling cargo command; diagnostics go to standard error as usual.
+pub fn of(cargo: &mut Command) -> Result<Vec<Artifact>> {
+    let messages = command::output(cargo.arg("--message-format=json-render-diagnostics"))?;
+    let mut artifacts = Vec::new();
+    for line in messages.lines() {
+        let message: Value = serde_json::from_str(line).context("reading cargo's JSON messages")?;
+        if message["reason"] == "compiler-artifact" {
+            artifacts.push(artifact(&message).context("cargo's artifact message lacks a field")?);
+        }
+    }
+    Ok(artifacts)
+}
+
+fn artifact(message: &Value) -> Option<Artifact> {
+    let texts = |list: &Value| -> Option<Vec<String>> {
+        list.as_array()?.iter().map(|item| Some(item.as_str()?.to_owned())).collect()
+    };
+    Some(Artifact {
+        package: PathBuf::from(message["manifest_path"].as_str()?).parent()?.to_owned(),
+        target: message["target"]["name"].as_str()?.to_owned(),
+        kinds: texts(&message["target"]["kind"])?,
+        test: message["profile"]["test"].as_bool()?,
+        files: texts(&message["filenames"])?.into_iter().map(PathBuf::from).collect(),
+        executable: message["executable"].as_str().map(PathBuf::from),
+    })
+}

@@ -1,0 +1,82 @@
+//! `cargo xtask`: the developer's verbs. This file only dispatches; each verb is a module.
+
+mod artifacts;
+mod bench;
+mod build;
+mod command;
+mod deps;
+mod new;
+mod run;
+mod test;
+mod vm;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Build, run, test and measure the collector and its plugins"
+)]
+#[command(after_help = include_str!("manual.txt"))]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install the Debian packages that building and testing need
+    Deps,
+    /// Build the collector and the plugins into target/dist
+    Build {
+        /// Only these plugins
+        plugins: Vec<String>,
+    },
+    /// Build, then become the collector on this machine
+    Run {
+        /// What the collector gets
+        #[arg(last = true)]
+        flags: Vec<String>,
+    },
+    /// Test everything, or one plugin
+    Test {
+        /// A folder of plugins/: its lints and its tests on this machine's kernel only
+        plugin: Option<String>,
+    },
+    /// Run a command in a virtual machine with another kernel
+    Vm(vm::Args),
+    /// Start a new plugin from the template
+    New(new::Args),
+    /// Measure
+    Bench {
+        /// What the bench program gets
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    dispatch(Cli::parse().verb).unwrap_or_else(|why| {
+        eprintln!("error: {why:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn dispatch(verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Deps => deps::verb()?,
+        Verb::Build { plugins } => build::verb(&plugins)?,
+        Verb::Run { flags } => run::verb(&flags)?,
+        Verb::Test { plugin: None } => return test::everything(),
+        Verb::Test { plugin: Some(name) } => return test::one_plugin(&name),
+        Verb::Vm(args) => return vm::verb(&args),
+        Verb::New(args) => new::verb(&args)?,
+        Verb::Bench { args } => bench::verb(&args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

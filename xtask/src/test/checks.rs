@@ -1,0 +1,57 @@
+//! Formats and lints: what needs no test executable.
+
+use super::stage::Stage;
+use crate::{command, workspace};
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Formats of the whole workspace.
+pub fn format() -> Stage {
+    let mut stage = Stage::begin("format");
+    stage.check("cargo fmt", command::run(command::cargo().args(["fmt", "--all", "--check"])));
+    stage.check("clang-format", clang_format(&["plugin-bpf/bpf", "plugins", "plugin-api/include"]));
+    stage.end()
+}
+
+/// Lints of the whole workspace, and of the documentation that plugin authors read.
+pub fn lint() -> Stage {
+    let mut stage = Stage::begin("lints");
+    stage.check("clippy", clippy(&["--workspace"]));
+    let mut doc = command::cargo();
+    doc.args(["doc", "--no-deps", "--package", "plugin-api", "--package", "plugin-bpf"]);
+    stage.check("cargo doc", command::run(doc.env("RUSTDOCFLAGS", "-Dwarnings")));
+    stage.end()
+}
+
+/// Format and lints of one plugin.
+pub fn plugin(name: &str) -> Stage {
+    let mut stage = Stage::begin("format and lints");
+    let fmt = &mut command::cargo();
+    stage.check("cargo fmt", command::run(fmt.args(["fmt", "--package", name, "--check"])));
+    stage.check("clang-format", clang_format(&[&format!("plugins/{name}")]));
+    stage.check("clippy", clippy(&["--package", name]));
+    stage.end()
+}
+
+fn clippy(packages: &[&str]) -> Result<()> {
+    let mut clippy = command::cargo();
+    clippy.arg("clippy").args(packages).args(["--all-targets", "--", "-Dwarnings"]);
+    command::run(&mut clippy)
+}
+
+fn clang_format(folders: &[&str]) -> Result<()> {
+    let mut sources: Vec<PathBuf> = Vec::new();
+    for folder in folders {
+        let files = workspace::files(&workspace::root().join(folder))?;
+        sources.extend(files.into_iter().filter(|file| is_c(file)));
+    }
+    if sources.is_empty() {
+        return Ok(());
+    }
+    command::run(Command::new("clang-format").args(["--dry-run", "-Werror"]).args(sources))
+}
+
+fn is_c(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "c" || extension == "h")
+}

@@ -1,0 +1,138 @@
+//! Test executables: found, sorted by where they run, run on this machine.
+
+use super::stage::Stage;
+use crate::{artifacts, command, vm, workspace};
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where a test executable runs, by its place and name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Group {
+    /// Once, here, with threads.
+    Unit,
+    /// On the live kernel and on each virtual one.
+    Kernel,
+    /// The whole system, here.
+    System,
+    /// The whole system, here and on each virtual kernel.
+    SystemVm,
+}
+
+pub struct Executable {
+    /// For people: `plugins/runqlat lib`, `tests system_output`.
+    pub label: String,
+    pub path: PathBuf,
+    pub group: Group,
+    package: PathBuf,
+}
+
+/// Compiles the tests of all packages (`--workspace`) or of one (`--package NAME`).
+pub fn compile(packages: &[&str]) -> Result<Vec<Executable>> {
+    let mut cargo = command::cargo();
+    cargo.args(["test", "--no-run"]).args(packages);
+    let mut found = Vec::new();
+    for artifact in artifacts::of(&mut cargo)?.into_iter().filter(|artifact| artifact.test) {
+        let Some(path) = artifact.executable else { continue };
+        let package = artifact.package.strip_prefix(workspace::root()).unwrap_or(&artifact.package);
+        let integration = artifact.kinds.iter().any(|kind| kind == "test");
+        let target = if integration { artifact.target } else { artifact.kinds[0].clone() };
+        found.push(Executable {
+            label: format!("{} {target}", package.display()),
+            path,
+            group: group(package, integration.then_some(&target)),
+            package: artifact.package,
+        });
+    }
+    found.sort_by(|a, b| a.label.cmp(&b.label));
+    Ok(found)
+}
+
+/// `package` is relative to the workspace; `integration` the name of an integration test.
+fn group(package: &Path, integration: Option<&String>) -> Group {
+    let named = |prefix: &str| integration.is_some_and(|name| name.starts_with(prefix));
+    if package.starts_with("plugins") || named("kernel") {
+        Group::Kernel
+    } else if named("system_vm") {
+        Group::SystemVm
+    } else if named("system") {
+        Group::System
+    } else {
+        Group::Unit
+    }
+}
+
+/// Runs the executables of some groups one after another.
+pub fn live(name: &str, executables: &[Executable], groups: &[Group]) -> Stage {
+    let mut stage = Stage::begin(name);
+    for executable in executables.iter().filter(|e| groups.contains(&e.group)) {
+        match run(executable) {
+            Ok((output, end)) => stage.tests(&executable.label, &output, end.as_deref()),
+            Err(why) => stage.fail(&executable.label, &format!("{why:#}")),
+        }
+    }
+    stage.end()
+}
+
+/// The documentation's examples.
+pub fn doc() -> Stage {
+    let mut stage = Stage::begin("doc tests");
+    match merged(command::cargo().args(["test", "--doc", "--workspace", "--no-fail-fast"])) {
+        Ok((output, end)) => stage.tests("examples", &output, end.as_deref()),
+        Err(why) => stage.fail("examples", &format!("{why:#}")),
+    }
+    stage.end()
+}
+
+fn run(executable: &Executable) -> Result<(String, Option<String>)> {
+    let mut timeout = Command::new("timeout");
+    timeout.args(["--foreground", "--signal=KILL", &vm::LIMIT.as_secs().to_string()]);
+    timeout.arg(&executable.path).arg("--show-output");
+    if executable.group != Group::Unit {
+        timeout.arg("--test-threads=1");
+    }
+    merged(timeout.current_dir(&executable.package).env("COLLECTOR_DIST", workspace::dist()))
+}
+
+/// What a program prints on both streams, in order, and how it ended unless it ended well.
+/// By way of a file: a pipe would stay open as long as a process that a test left behind.
+fn merged(command: &mut Command) -> Result<(String, Option<String>)> {
+    let path = workspace::root().join(format!("target/test-output-{}", std::process::id()));
+    let file = || File::options().create(true).append(true).open(&path);
+    let mut start = || command.stdin(Stdio::null()).stdout(file()?).stderr(file()?).status();
+    let status = start().context("running a test executable")?;
+    let output = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    let end = if status.success() { None } else { Some(status.to_string()) };
+    Ok((String::from_utf8_lossy(&output).into_owned(), end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn place_and_name_tell_where_a_test_runs() {
+        let table = [
+            ("collector", None, Group::Unit),
+            ("plugin-bpf/build", None, Group::Unit),
+            ("plugin-bpf", Some("headers"), Group::Unit),
+            ("plugin-bpf", Some("kernel_counters"), Group::Kernel),
+            ("plugins/runqlat", None, Group::Kernel),
+            ("plugins/runqlat", Some("system_like"), Group::Kernel),
+            ("tests", Some("kernel_rungs"), Group::Kernel),
+            ("tests", Some("system_output"), Group::System),
+            ("tests", Some("system_vm_ticks"), Group::SystemVm),
+            ("tests", None, Group::Unit),
+        ];
+        for (package, integration, expected) in table {
+            let name = integration.map(str::to_owned);
+            assert_eq!(
+                group(Path::new(package), name.as_ref()),
+                expected,
+                "{package} {integration:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The tests that need a kernel, on the virtual kernels.
+
+use super::executables::{Executable, Group};
+use super::stage::Stage;
+use crate::vm::{self, Folder, Image, Kernel, Machine};
+use crate::{command, workspace};
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+/// Boots each kernel once, two at a time, with all executables packed.
+pub fn stages(executables: &[Executable]) -> Vec<Stage> {
+    let chosen: Vec<_> =
+        executables.iter().filter(|e| matches!(e.group, Group::Kernel | Group::SystemVm)).collect();
+    if chosen.is_empty() {
+        return Vec::new();
+    }
+    let prepare = || {
+        let folder = Folder::new()?;
+        let image = folder.0.join("initramfs");
+        pack(&chosen, &folder.0)?.write(&image)?;
+        anyhow::Ok((vm::kernels("all")?, folder, image))
+    };
+    let (kernels, folder, image) = match prepare() {
+        Ok(prepared) => prepared,
+        Err(why) => {
+            let mut stage = Stage::begin("virtual kernels");
+            stage.fail("getting kernels and packing the tests", &format!("{why:#}"));
+            return vec![stage.end()];
+        }
+    };
+    let one = |kernel| run(kernel, &chosen, &image, &folder.0);
+    let mut stages = Vec::new();
+    for pair in kernels.chunks(2) {
+        thread::scope(|scope| {
+            let running: Vec<_> = pair.iter().map(|kernel| scope.spawn(|| one(kernel))).collect();
+            stages.extend(
+                running.into_iter().map(|stage| stage.join().expect("a stage does not panic")),
+            );
+        });
+    }
+    stages
+}
+
+/// The image with the executables, without the debug sections that would fill the guest's memory.
+fn pack(chosen: &[&Executable], folder: &Path) -> Result<Image> {
+    let mut script = String::from("cd /tmp\n");
+    for executable in chosen {
+        let name = workspace::file_name(&executable.path);
+        writeln!(script, "echo '{BEGIN}{}'", executable.label)?;
+        writeln!(script, "/tests/{name} --show-output --test-threads=1 </dev/null 2>&1")?;
+        // The output's last line may lack its newline.
+        writeln!(script, "code=$?; echo; echo \"{END}$code\"")?;
+    }
+    let mut image = Image::new(&script)?;
+    for executable in chosen {
+        let name = workspace::file_name(&executable.path);
+        let small = folder.join(&name);
+        let mut strip = Command::new("strip");
+        command::run(strip.arg("--strip-debug").arg("-o").arg(&small).arg(&executable.path))?;
+        image.file(&small, &format!("/tests/{name}"))?;
+        std::fs::remove_file(&small).context("removing a stripped test")?;
+    }
+    Ok(image)
+}
+
+const BEGIN: &str = "\u{2}begin ";
+const END: &str = "\u{2}end ";
+
+fn run(kernel: &Kernel, chosen: &[&Executable], image: &Path, folder: &Path) -> Stage {
+    let mut stage = Stage::begin(&format!("virtual kernel {}", kernel.series));
+    let mut waiting = chosen.iter();
+    let mut current = None;
+    let mut output = String::new();
+    let mut line = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        if text.starts_with(BEGIN) {
+            current = waiting.next();
+            output.clear();
+        } else if let Some(code) = text.strip_prefix(END) {
+            let end = Some(format!("exit code {}", code.trim())).filter(|_| code.trim() != "0");
+            if let Some(executable) = current.take() {
+                stage.tests(&executable.label, &output, end.as_deref());
+            }
+        } else {
+            output += &text;
+        }
+    };
+    let machine = Machine { kernel, image, append: "", folder, limit: vm::LIMIT };
+    let result = machine.run(&mut line);
+    if let Err(why) = result {
+        let executable = current.map_or("between executables", |e| &e.label);
+        stage.tests(executable, &format!("{output}\n{why:#}"), Some("no end"));
+    }
+    for executable in waiting {
+        stage.fail(&executable.label, "did not run");
+    }
+    stage.end()
+}

@@ -1,0 +1,57 @@
+//! `test`: all that CI checks, or one plugin.
+
+mod checks;
+mod executables;
+mod libtest;
+mod machines;
+mod stage;
+
+use crate::deps::{self, Need};
+use crate::{build, workspace};
+use anyhow::Result;
+use executables::Group;
+use stage::{Stage, summary};
+use std::process::ExitCode;
+
+/// All stages; only a failed build ends the run early.
+pub fn everything() -> Result<ExitCode> {
+    deps::ensure(Need::Test)?;
+    deps::mount_filesystems();
+    let mut stages = vec![checks::format(), checks::lint()];
+
+    let mut stage = Stage::begin("build");
+    let tree = stage.check("install tree", build::everything());
+    let executables = stage.check("test executables", executables::compile(&["--workspace"]));
+    stages.push(stage.end());
+    let (Some(()), Some(executables)) = (tree, executables) else {
+        return Ok(summary(&stages));
+    };
+
+    stages.push(executables::live("unit tests", &executables, &[Group::Unit]));
+    stages.push(executables::doc());
+    stages.push(executables::live(&live_kernel(), &executables, &[Group::Kernel]));
+    stages.extend(machines::stages(&executables));
+    stages.push(executables::live("whole system", &executables, &[Group::System, Group::SystemVm]));
+    Ok(summary(&stages))
+}
+
+/// One plugin, on this machine's kernel only.
+pub fn one_plugin(name: &str) -> Result<ExitCode> {
+    workspace::check_plugin(name)?;
+    deps::ensure(Need::Test)?;
+    deps::mount_filesystems();
+    let mut stages = vec![checks::plugin(name)];
+    let mut stage = Stage::begin("build");
+    let executables = stage.check("test executables", executables::compile(&["--package", name]));
+    stages.push(stage.end());
+    if let Some(executables) = executables {
+        stages.push(executables::live(&live_kernel(), &executables, &[Group::Kernel]));
+    }
+    Ok(summary(&stages))
+}
+
+/// Heading of what runs on this machine's kernel: `live kernel 6.18.44`.
+fn live_kernel() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("live kernel {}", release.split('-').next().unwrap_or_default().trim())
+}

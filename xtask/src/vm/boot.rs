@@ -1,0 +1,157 @@
+//! One machine under qemu, from its first instruction to the command's exit code.
+
+use super::kernel::Kernel;
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What the guest's /init writes before its words to us.
+const MARK: u8 = 1;
+/// One boot in about twenty dies early inside the emulator, before the guest's first process runs.
+const ATTEMPTS: u32 = 5;
+const HELLO: Duration = Duration::from_secs(120);
+
+/// What to boot; `folder` takes the console's log.
+pub struct Machine<'a> {
+    pub kernel: &'a Kernel,
+    pub image: &'a Path,
+    pub append: &'a str,
+    pub folder: &'a Path,
+    pub limit: Duration,
+}
+
+impl Machine<'_> {
+    /// Boots, hands each piece of the command's output to `each`, returns the command's exit code.
+    pub fn run(&self, each: &mut dyn FnMut(&[u8])) -> Result<i32> {
+        for attempt in 1..=ATTEMPTS {
+            let guest = self.start()?;
+            if guest.says_hello() {
+                return guest.follow(self.limit, each);
+            }
+            eprintln!(
+                "kernel {} did not come up, attempt {attempt} of {ATTEMPTS}",
+                self.kernel.series
+            );
+        }
+        bail!("kernel {} did not come up; its console:\n{}", self.kernel.series, tail(&self.log()))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join(format!("console-{}.log", self.kernel.series))
+    }
+
+    fn start(&self) -> Result<Guest> {
+        // Debian's list and bpf; a kernel skips what it does not have.
+        let lsm = "landlock,lockdown,yama,integrity,apparmor,bpf";
+        let append = format!("console=ttyS0 panic=-1 oops=panic lsm={lsm} {}", self.append);
+        // When we are killed, however hard, the machine dies too.
+        let mut qemu = Command::new("setpriv");
+        qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G"]);
+        qemu.args(["-nodefaults", "-no-reboot", "-display", "none"]);
+        qemu.arg("-kernel").arg(&self.kernel.vmlinuz).arg("-initrd").arg(self.image);
+        qemu.args(["-append", &append]);
+        qemu.arg("-serial").arg(format!("file:{}", self.log().display()));
+        qemu.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = qemu.spawn().context("starting qemu-system-x86_64: `cargo xtask deps`")?;
+
+        let mut output = BufReader::new(child.stdout.take().context("qemu's output")?);
+        let (sender, lines) = channel();
+        // Ends with qemu, or when nobody listens.
+        thread::spawn(move || {
+            let mut line = Vec::new();
+            while output.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                if sender.send(std::mem::take(&mut line)).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Guest { child, lines, log: self.log() })
+    }
+}
+
+/// A running machine; dropping it ends it.
+struct Guest {
+    child: Child,
+    lines: Receiver<Vec<u8>>,
+    log: PathBuf,
+}
+
+impl Guest {
+    fn says_hello(&self) -> bool {
+        // Nothing else can come first: the guest's first process owns the line.
+        self.lines.recv_timeout(HELLO).is_ok_and(|line| line.starts_with(&[MARK]))
+    }
+
+    fn follow(self, limit: Duration, each: &mut dyn FnMut(&[u8])) -> Result<i32> {
+        let end = Instant::now() + limit;
+        loop {
+            let line = match self.lines.recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("not done after {} s; the console:\n{}", limit.as_secs(), tail(&self.log))
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("the machine died; the console:\n{}", tail(&self.log))
+                }
+            };
+            let (text, code) = exit_code(&line);
+            if !text.is_empty() {
+                each(text);
+            }
+            if let Some(code) = code {
+                return Ok(code);
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The command's text in a line, and its exit code when the line ends with `\x01exit N`.
+fn exit_code(line: &[u8]) -> (&[u8], Option<i32>) {
+    let word = [MARK, b'e', b'x', b'i', b't', b' '];
+    let Some(at) = line.windows(word.len()).position(|window| window == word) else {
+        return (line, None);
+    };
+    let code = String::from_utf8_lossy(&line[at + word.len()..]).trim().parse();
+    (&line[..at], code.ok())
+}
+
+/// The end of the kernel's log.
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_may_follow_unfinished_text() {
+        let table: [(&[u8], &[u8], Option<i32>); 4] = [
+            (b"hello\n", b"hello\n", None),
+            (b"\x01exit 0\n", b"", Some(0)),
+            (b"no newline\x01exit 139\n", b"no newline", Some(139)),
+            (b"\x01exi", b"\x01exi", None),
+        ];
+        for (line, text, code) in table {
+            assert_eq!(exit_code(line), (text, code));
+        }
+    }
+}
