@@ -1,0 +1,52 @@
+//! `cargo xtask bench`: what the collector costs, beside what people run by hand.
+//!
+//! Ratios travel, absolute times do not: both sides of a comparison run in the same seconds under the
+//! same load. Each line ends in the bound that the project holds itself to.
+
+mod encoding;
+mod footprint;
+mod probes;
+
+use anyhow::{Result, bail};
+use std::path::PathBuf;
+
+const PARTS: [(&str, fn() -> Result<()>); 4] = [
+    ("encode", encoding::run),
+    ("runqlat", probes::run),
+    ("tick", footprint::ticks),
+    ("footprint", footprint::run),
+];
+
+fn main() -> Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = wanted.iter().find(|w| !PARTS.iter().any(|(name, _)| name == w)) {
+        let known: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
+        bail!("no benchmark `{unknown}`: there are {}", known.join(", "));
+    }
+    for (name, part) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|w| w == name) {
+            println!("## {name}");
+            part()?;
+        }
+    }
+    Ok(())
+}
+
+/// The install tree under measurement.
+fn dist() -> Result<PathBuf> {
+    match std::env::var_os("COLLECTOR_DIST") {
+        Some(dist) => Ok(dist.into()),
+        None => bail!("COLLECTOR_DIST is not set: run this as `cargo xtask bench`"),
+    }
+}
+
+/// Prints a figure with its bound.
+fn figure(what: &str, value: f64, unit: &str, bound: f64) {
+    let kept = if value <= bound { "kept" } else { "NOT KEPT" };
+    println!("{what}: {value:.2}{unit} (at most {bound}{unit}: {kept})");
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,45 @@
+//! A load of which the number is known: calls of getppid(key).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// Threads that call as fast as they can.
+pub struct Calls {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Vec<u64>>>,
+}
+
+impl Calls {
+    /// Starts threads that go round the keys 0 .. `keys`, each from another one on.
+    #[must_use]
+    pub fn start(threads: usize, keys: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let call = |thread: usize| {
+            let stop = Arc::clone(&stop);
+            move || {
+                let mut made = vec![0; keys];
+                let mut key = thread * keys / threads;
+                while !stop.load(Ordering::Relaxed) {
+                    for _ in 0..64 {
+                        // SAFETY: getppid has no arguments; what is in their registers is ignored.
+                        unsafe { libc::syscall(libc::SYS_getppid, key) };
+                        made[key] += 1;
+                        key = (key + 1) % keys;
+                    }
+                }
+                made
+            }
+        };
+        let threads = (0..threads).map(|n| std::thread::spawn(call(n))).collect();
+        Self { stop, threads }
+    }
+
+    /// Stops, and says how often each key was called.
+    #[must_use]
+    pub fn stop(self) -> Vec<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let made = self.threads.into_iter().map(|t| t.join().expect("a caller does not panic"));
+        made.reduce(|a, b| a.iter().zip(b).map(|(a, b)| a + b).collect()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,4 @@
+//! Shared by the tests of the whole and the benchmarks.
+
+pub mod calls;
+pub mod exact;

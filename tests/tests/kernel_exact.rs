@@ -1,0 +1,215 @@
+//! The books balance: what was counted, dropped and missed is what happened.
+
+use collector::testing::{Harness, Line};
+use plugin_api::histogram::slot;
+use std::time::{Duration, Instant};
+use system_tests::calls::Calls;
+use system_tests::exact::{
+    ByCounters, ByEvents, ByHistogram, ByTable, ByUnitySample, Roomy, Small, Tool, Way,
+};
+
+const KEYS: usize = 4096;
+const TICKS: usize = 100;
+
+/// What a tool said about a known load.
+struct Books {
+    /// Calls, by key.
+    made: Vec<u64>,
+    /// Lines of all ticks.
+    lines: Vec<Line>,
+    /// Programs' runs that the kernel skipped, as far as it says.
+    missed: u64,
+}
+
+/// Lets two threads call at full speed while the tool is read every 10 ms, for at least 100 ticks and
+/// until `enough`.
+fn run<W: Way>(options: &str, keys: usize, enough: impl Fn(usize) -> bool) -> Books {
+    let mut tool = Harness::<Tool<W>>::init(options).expect("the tool attaches");
+    let calls = Calls::start(2, keys);
+    let mut lines = Vec::new();
+    let mut ticks = 0;
+    while ticks < TICKS || !enough(ticks) {
+        let next = Instant::now() + Duration::from_millis(10);
+        lines.extend(tool.call().expect("a tick"));
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        ticks += 1;
+    }
+    let made = calls.stop();
+    for _ in 0..2 {
+        lines.extend(tool.call().expect("a tick")); // both halves
+    }
+    let missed = lines
+        .iter()
+        .filter(|l| l.table == "collector_program")
+        .filter_map(|l| l.u64("missed"))
+        .sum();
+    Books { made, lines, missed }
+}
+
+impl Books {
+    fn sum(&self, table: &str, field: &str) -> u64 {
+        self.lines.iter().filter(|l| l.table == table).filter_map(|l| l.u64(field)).sum()
+    }
+
+    fn by_key(&self) -> Vec<u64> {
+        let mut counted = vec![0; KEYS];
+        for line in self.lines.iter().filter(|l| l.table == "exact") {
+            counted[line.tags["key"].parse::<usize>().unwrap()] += line.u64("count").unwrap();
+        }
+        counted
+    }
+
+    /// Everything that happened is counted, dropped or missed; no key has more than happened; without
+    /// drops and misses every single key is exact.
+    fn balance(&self) {
+        let (made, counted) = (self.made.iter().sum::<u64>(), self.by_key());
+        let (kept, dropped) = (counted.iter().sum::<u64>(), self.sum("exact_dropped", "dropped"));
+        println!("{made} calls = {kept} counted + {dropped} dropped + {} missed", self.missed);
+        for (key, made) in self.made.iter().enumerate() {
+            assert!(counted[key] <= *made, "key {key}: {} of {made} calls", counted[key]);
+        }
+        assert_eq!(made, kept + dropped + self.missed);
+        assert!(made > 0 && kept > 0);
+    }
+}
+
+fn balances<W: Way>(options: &str, keys: usize) -> Books {
+    let books = run::<W>(options, keys, |_| true);
+    books.balance();
+    books
+}
+
+#[test]
+fn counters_read_while_written_lose_nothing_for_one_key() {
+    balances::<ByCounters>("{}", 1);
+}
+
+#[test]
+fn counters_read_while_written_lose_nothing_for_4096_keys() {
+    balances::<ByCounters>("{}", KEYS);
+}
+
+#[test]
+fn a_table_drained_while_written_loses_nothing_for_one_key() {
+    balances::<ByTable<Roomy>>("{}", 1);
+}
+
+#[test]
+fn a_table_drained_while_written_loses_nothing_for_4096_keys() {
+    balances::<ByTable<Roomy>>("{}", KEYS);
+}
+
+#[test]
+fn a_table_loses_nothing_where_membarrier_is_refused() {
+    balances::<ByTable<Roomy>>(r#"{"no_membarrier":true}"#, KEYS);
+}
+
+#[test]
+fn a_table_that_is_too_small_counts_what_it_drops() {
+    let books = balances::<ByTable<Small>>("{}", KEYS);
+    assert!(books.sum("exact_dropped", "dropped") > 0);
+}
+
+#[test]
+fn events_that_find_no_room_are_counted() {
+    let books = balances::<ByEvents>("{}", KEYS);
+    assert!(books.sum("exact_dropped", "dropped") > 0, "the ring was meant to be too small");
+    assert_distinct_times(&books);
+}
+
+#[test]
+fn events_balance_in_a_perf_buffer_too() {
+    let books = balances::<ByEvents>(r#"{"perf":true}"#, KEYS);
+    assert_distinct_times(&books);
+}
+
+/// Two lines of a table with equal tags and time would be one point for a database.
+fn assert_distinct_times(books: &Books) {
+    let mut times: Vec<_> =
+        books.lines.iter().filter(|l| l.table == "exact").map(|l| l.time_ns).collect();
+    let all = times.len();
+    times.sort_unstable();
+    times.dedup();
+    assert_eq!(times.len(), all);
+}
+
+fn histograms_balance(keys: usize) {
+    let books = run::<ByHistogram>("{}", keys, |_| true);
+    let lines: Vec<_> = books.lines.iter().filter(|l| l.table == "exact_histogram").collect();
+    let of = |which: &'static str, field: &'static str| -> u64 {
+        lines.iter().filter(|l| l.tags["which"] == which).filter_map(|l| l.u64(field)).sum()
+    };
+    let made = |wanted: &dyn Fn(usize) -> bool| -> u64 {
+        books.made.iter().enumerate().filter(|(key, _)| wanted(*key)).map(|(_, n)| n).sum()
+    };
+    let (even, odd, scaled) = (of("even", "count"), of("odd", "count"), of("scaled", "count"));
+    println!("{} calls = {even} even + {odd} odd + {} missed", made(&|_| true), books.missed);
+    assert_eq!(even + odd + books.missed, made(&|_| true));
+    assert_eq!(scaled + books.missed, made(&|_| true));
+    assert!(even <= made(&|k| k % 2 == 0) && odd <= made(&|k| k % 2 == 1));
+
+    // Each power of two, as it stands on the wire, never holds more than it should.
+    for power in 1..=12u32 {
+        let bound = 1usize << power;
+        let low = if power == 1 { 0 } else { bound / 2 };
+        let (name, range) = (format!("lt_{bound}"), low..bound);
+        let counted: u64 =
+            lines.iter().filter(|l| l.tags["which"] != "scaled").filter_map(|l| l.u64(&name)).sum();
+        assert!(counted <= made(&|k| range.contains(&k)), "{name}");
+    }
+    // Every line is a cut: its sum and maximum are those of its own values.
+    for line in &lines {
+        let (count, sum, max) =
+            (line.u64("count").unwrap(), line.u64("sum").unwrap(), line.u64("max").unwrap());
+        assert!(sum <= count * max, "{count} values, sum {sum}, maximum {max}");
+        let slots: u64 =
+            line.fields.keys().filter(|k| k.starts_with("lt_")).filter_map(|k| line.u64(k)).sum();
+        assert_eq!(slots, count);
+    }
+    if books.missed == 0 {
+        let sum: u64 = books.made.iter().enumerate().map(|(key, n)| key as u64 * n).sum();
+        assert_eq!(of("even", "sum") + of("odd", "sum"), sum);
+        let given: u64 = books.made.iter().enumerate().map(|(k, n)| (k as u64 * 10 + 7) * n).sum();
+        assert_eq!(of("scaled", "sum"), given / 1000, "no value was rounded by itself");
+    }
+}
+
+#[test]
+fn histograms_read_while_written_lose_nothing_for_one_key() {
+    histograms_balance(1);
+}
+
+#[test]
+fn histograms_read_while_written_lose_nothing_for_4096_keys() {
+    histograms_balance(KEYS);
+}
+
+/// The harness can tell: what everybody copies loses calls in it.
+#[test]
+fn the_unity_samples_way_fails_the_same_harness() {
+    let mut lost = 0;
+    for round in 1..=20 {
+        let books = run::<ByUnitySample>("{}", 1, |_| true);
+        let (made, counted) = (books.made.iter().sum::<u64>(), books.by_key()[0]);
+        lost = made as i64 - counted as i64 - books.missed as i64;
+        println!("round {round}: {made} calls, {counted} counted, {lost} lost");
+        if lost != 0 {
+            break;
+        }
+    }
+    assert_ne!(lost, 0, "look up, then write 0 should lose");
+}
+
+#[test]
+fn c_and_rust_agree_on_every_slot() {
+    use libbpf_rs::ProgramInput;
+    use system_tests::exact::load_slot_of;
+    let skel = load_slot_of().expect("the program loads");
+    let edges = (0..64).flat_map(|k| [(1u64 << k) - 1, 1 << k, (1 << k) + 1]);
+    for value in edges.chain([u64::MAX - 1, u64::MAX]) {
+        let mut context = value.to_ne_bytes();
+        let input = ProgramInput { context_in: Some(&mut context), ..ProgramInput::default() };
+        let output = skel.progs.slot_of.test_run(input).expect("BPF_PROG_TEST_RUN");
+        assert_eq!(output.return_value as usize, slot(value), "slot of {value}");
+    }
+}
