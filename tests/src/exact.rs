@@ -223,7 +223,7 @@ impl Way for ByUnitySample {
         Ok(Self(Array::of(&skel.maps.unity_sample)?))
     }
     fn read(&mut self, lines: &mut Lines) -> Result<()> {
-        let count = self.0.lookup(0)?;
+        let count = self.0.lookup(0)?.unwrap_or(0);
         self.0.update(0, &0)?;
         push(lines, 0, count)
     }

@@ -1,30 +1,33 @@
 //! The typed map readers against the maps of a real kernel.
 
+#[path = "kernel_maps/batches.rs"]
+mod batches;
+
 use libbpf_rs::{MapHandle, MapType};
 use plugin_api::{Error, Result};
 use plugin_bpf::Record;
 use plugin_bpf::maps::{
-    Array, Hash, LpmTrie, MapError, MapInMap, PerCpuArray, PerCpuHash, PerfBuffer, Prefix, Queue, RawMap,
-    RingBuffer, Stack, StackTrace, Update,
+    Array, Hash, LpmTrie, MapError, MapInMap, PerCpuArray, PerCpuHash, PerfBuffer, Prefix, Queue,
+    RawMap, RingBuffer, Stack, StackTrace, Update,
 };
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const HASHES: [MapType; 4] =
-    [MapType::Hash, MapType::LruHash, MapType::PercpuHash, MapType::LruPercpuHash];
-/// Room in the first batch; 0 reads key by key.
-const BATCHES: [u32; 6] = [0, 1, 16, 64, 1000, 5000];
 const NO_PREALLOC: u32 = libbpf_sys::BPF_F_NO_PREALLOC;
 
 fn errno(error: &Error) -> Option<i32> {
     error.downcast_ref::<MapError>()?.errno()
 }
 
-/// A hash that has room for twice the entries (an LRU one forgets some before it is full).
+/// A map as libbpf-rs hands it out, with keys of 4 and values of 8 bytes.
+fn handle(kind: MapType, name: &str) -> MapHandle {
+    let sz = size_of::<libbpf_sys::bpf_map_create_opts>() as u64;
+    let opts = libbpf_sys::bpf_map_create_opts { sz, ..Default::default() };
+    MapHandle::create(kind, Some(name), 4, 8, 10, &opts).unwrap()
+}
+
 fn hash(kind: MapType, key: usize, value: usize, entries: u32) -> RawMap {
     RawMap::create(kind, "hash", key as u32, value as u32, entries, 0).unwrap()
 }
@@ -51,156 +54,7 @@ fn value(raw: &RawMap, n: usize) -> Vec<u8> {
 fn fill(raw: &RawMap, entries: usize) {
     let keys: Vec<u8> = (0..entries).flat_map(|n| key(n, raw.key_size())).collect();
     let values: Vec<u8> = (0..entries).flat_map(|n| value(raw, n)).collect();
-    assert_eq!(raw.update_batch(&keys, &values, Update::NoExist).unwrap(), entries);
-}
-
-type Entries = HashMap<Vec<u8>, Vec<u8>>;
-
-/// Keeps an entry, and that it came once and has its own value.
-fn keep(raw: &RawMap, stride: usize, found: &mut Entries, k: &[u8], v: &[u8]) {
-    let mut number = [0; 8];
-    let size = k.len().min(8);
-    number[..size].copy_from_slice(&k[..size]);
-    let mut v = v.to_vec();
-    // What lies between CPUs' values is the kernel's business.
-    v.chunks_exact_mut(stride).for_each(|place| place[raw.value_size()..].fill(0));
-    assert_eq!(v, value(raw, usize::from_ne_bytes(number)), "{k:?}");
-    assert!(found.insert(k.to_vec(), v).is_none(), "{k:?} came twice");
-}
-
-#[test]
-fn every_entry_is_read_once_whatever_the_batch() {
-    for kind in HASHES {
-        for (key, size, entries) in [(8, 8, 5000), (4, 4, 5000), (2, 12, 5000), (1, 8, 256), (12, 4, 500)] {
-            let raw = hash(kind, key, size, 2 * 5000);
-            fill(&raw, entries);
-            for batch in BATCHES {
-                let raw = raw.try_clone().unwrap().with_batch(batch);
-                let mut found = Entries::new();
-                raw.lookup_batch(|k, v| keep(&raw, raw.stride(), &mut found, k, v)).unwrap();
-                assert_eq!(found.len(), entries, "{kind:?}, keys of {key}, batch {batch}");
-            }
-        }
-    }
-}
-
-#[test]
-fn a_drain_takes_every_entry_once_and_leaves_none() {
-    for kind in HASHES {
-        for (key, size, entries) in [(8, 8, 5000), (2, 12, 5000), (1, 4, 256)] {
-            let raw = hash(kind, key, size, 2 * 5000);
-            for batch in BATCHES {
-                fill(&raw, entries);
-                let mut drained = raw.try_clone().unwrap().with_batch(batch);
-                let mut found = Entries::new();
-                drained.drain_batch(|k, v| keep(&raw, raw.stride(), &mut found, k, v)).unwrap();
-                assert_eq!(found.len(), entries, "{kind:?}, keys of {key}, batch {batch}");
-                raw.lookup_batch(|k, _| panic!("{k:?} is left")).unwrap();
-                drained.drain_batch(|k, _| panic!("{k:?} came twice")).unwrap();
-            }
-        }
-    }
-    let error = RawMap::create(MapType::Array, "array", 4, 8, 1, 0)
-        .unwrap()
-        .drain_batch(|_, _| ())
-        .unwrap_err();
-    assert!(error.to_string().contains("`array` (array): drain"), "{error}");
-}
-
-/// One thread inserts, another one drains: what was inserted is drained, each key once.
-#[test]
-fn a_drain_beside_an_inserter_ends_and_loses_nothing() {
-    const KEYS: u64 = 200_000;
-    for (kind, batch) in [(MapType::Hash, 1), (MapType::Hash, 1000), (MapType::PercpuHash, 64), (MapType::Hash, 0)] {
-        let mut drained = hash(kind, 8, 8, 1000).with_batch(batch);
-        let inserted = drained.try_clone().unwrap();
-        let finished = AtomicBool::new(false);
-        let mut found: HashMap<u64, u32> = HashMap::new();
-        let mut drains = 0;
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let value = value(&inserted, 0);
-                for key in 0..KEYS {
-                    while let Err(error) = inserted.update(&key.to_ne_bytes(), &value, Update::NoExist) {
-                        assert_eq!(errno(&error), Some(libc::E2BIG), "{error}");
-                        thread::yield_now(); // until it is drained
-                    }
-                }
-                finished.store(true, Relaxed);
-            });
-            loop {
-                let last = finished.load(Relaxed);
-                let count = |k: &[u8], _: &[u8]| *found.entry(u64::from_ne_bytes(k.try_into().unwrap())).or_default() += 1;
-                drained.drain_batch(count).unwrap();
-                drains += 1;
-                if last {
-                    break;
-                }
-            }
-        });
-        assert_eq!(found.len() as u64, KEYS, "{kind:?}, batch {batch}");
-        assert!(found.values().all(|times| *times == 1), "{kind:?}, batch {batch}");
-        assert!(drains > 10, "{drains} drains");
-    }
-}
-
-#[test]
-fn reading_beside_a_thread_that_inserts_and_deletes_ends_with_all_that_stayed() {
-    let maps = [
-        (hash(MapType::Hash, 8, 8, 2000), 0),
-        (hash(MapType::Hash, 8, 8, 2000), 16),
-        (RawMap::create(MapType::LpmTrie, "trie", 8, 8, 2000, NO_PREALLOC).unwrap(), 16),
-    ];
-    for (raw, batch) in maps {
-        // As a prefix: 32 bits, then an address.
-        let key = |n: u32| [32u32.to_ne_bytes(), n.to_be_bytes()].concat();
-        for n in 0..500 {
-            assert!(raw.update(&key(n << 16), &[1; 8], Update::NoExist).unwrap());
-        }
-        let (reader, finished) = (raw.try_clone().unwrap().with_batch(batch), AtomicBool::new(false));
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for n in (1..500).cycle() {
-                    raw.update(&key(n << 16 | n), &[2; 8], Update::Any).unwrap();
-                    raw.delete(&key(n << 16 | n)).unwrap();
-                    if finished.load(Relaxed) {
-                        break;
-                    }
-                }
-            });
-            let (end, mut whole) = (Instant::now() + Duration::from_millis(500), 0);
-            while Instant::now() < end {
-                let mut stayed = 0;
-                // A trie may change faster than it can be walked; that is said then, not hidden.
-                if reader.lookup_batch(|_, v| stayed += usize::from(v == [1; 8])).is_ok() {
-                    assert!(stayed == 500 || raw.kind() == MapType::LpmTrie, "{stayed}");
-                    whole += usize::from(stayed == 500);
-                }
-            }
-            finished.store(true, Relaxed);
-            assert!(whole > 0, "{:?} {batch}", raw.kind());
-        });
-    }
-}
-
-#[test]
-fn batches_are_written_and_removed_but_for_what_is_ruled_out() {
-    for batch in [0, 1000] {
-        for kind in HASHES {
-            let raw = hash(kind, 8, 12, 10_000).with_batch(batch);
-            let keys = |range: std::ops::Range<usize>| -> Vec<u8> { range.flat_map(|n| key(n, 8)).collect() };
-            let values: Vec<u8> = (0..5000).flat_map(|n| value(&raw, n)).collect();
-            let write = |range, update| raw.update_batch(&keys(range), &values, update).unwrap();
-            assert_eq!(write(0..5000, Update::NoExist), 5000);
-            assert_eq!(write(2500..7500, Update::NoExist), 2500);
-            assert_eq!(write(5000..10_000, Update::Exist), 2500);
-            assert_eq!(raw.delete_batch(&keys(7000..8000)).unwrap(), 500);
-            assert_eq!(raw.delete_batch(&[]).unwrap(), 0);
-            let mut left = 0;
-            raw.lookup_batch(|_, _| left += 1).unwrap();
-            assert_eq!(left, 7000);
-        }
-    }
+    assert_eq!(raw.update_batch(&keys, &values, Update::Any).unwrap(), entries);
 }
 
 #[test]
@@ -210,14 +64,24 @@ fn a_full_map_says_so() {
         fill(&raw, 100);
         let error = raw.update(&key(100, 8), &value(&raw, 0), Update::Any).unwrap_err();
         assert_eq!(errno(&error), Some(libc::E2BIG));
-        assert!(error.to_string().contains("update: Argument list too long (os error 7): all 100 are taken"), "{error}");
-        let (keys, values) = ([key(99, 8), key(100, 8)].concat(), [value(&raw, 0), value(&raw, 1)].concat());
+        assert!(
+            error
+                .to_string()
+                .contains("update: Argument list too long (os error 7): all 100 are taken"),
+            "{error}"
+        );
+        let (keys, values) =
+            ([key(99, 8), key(100, 8)].concat(), [value(&raw, 0), value(&raw, 1)].concat());
         let error = raw.update_batch(&keys, &values, Update::Any).unwrap_err();
         assert!(error.to_string().contains("all 100 are taken"), "{error}");
     }
 }
 
-fn round_trip<K: Record + PartialEq + Debug, V: Record + PartialEq + Debug>(kind: MapType, k: [K; 2], v: [V; 2]) {
+fn round_trip<K: Record + PartialEq + Debug, V: Record + PartialEq + Debug>(
+    kind: MapType,
+    k: [K; 2],
+    v: [V; 2],
+) {
     let map = Hash::<K, V>::from_raw(hash(kind, size_of::<K>(), size_of::<V>(), 100)).unwrap();
     assert_eq!(map.lookup(&k[0]).unwrap(), None);
     assert!(!map.update(&k[0], &v[0], Update::Exist).unwrap());
@@ -228,7 +92,10 @@ fn round_trip<K: Record + PartialEq + Debug, V: Record + PartialEq + Debug>(kind
     assert!(map.update(&k[1], &v[0], Update::Any).unwrap());
     let mut found = Vec::new();
     map.for_each(|key, value| found.push((key, value))).unwrap();
-    assert!(found.len() == 2 && found.contains(&(k[0], v[1])) && found.contains(&(k[1], v[0])), "{found:?}");
+    assert!(
+        found.len() == 2 && found.contains(&(k[0], v[1])) && found.contains(&(k[1], v[0])),
+        "{found:?}"
+    );
     assert!(map.delete(&k[0]).unwrap());
     assert!(!map.delete(&k[0]).unwrap());
     match map.lookup_and_delete(&k[1]) {
@@ -273,7 +140,8 @@ fn per_cpu_round_trip<V: Record + PartialEq + Debug>(make: impl Fn(usize) -> V) 
             }
         }
     }
-    let raw = RawMap::create(MapType::PercpuArray, "array", 4, size_of::<V>() as u32, 300, 0).unwrap();
+    let raw =
+        RawMap::create(MapType::PercpuArray, "array", 4, size_of::<V>() as u32, 300, 0).unwrap();
     let map = PerCpuArray::<V>::from_raw(raw.with_batch(16)).unwrap();
     for index in 0..300 {
         let values: Vec<V> = (0..map.cpus()).map(|cpu| make(cpu + index as usize)).collect();
@@ -298,7 +166,9 @@ fn a_per_cpu_value_is_one_for_every_cpu() {
 
 #[test]
 fn the_kernel_writes_no_byte_past_a_value() {
-    for (kind, key_size) in [(MapType::PercpuHash, 4), (MapType::PercpuArray, 4), (MapType::Hash, 2)] {
+    for (kind, key_size) in
+        [(MapType::PercpuHash, 4), (MapType::PercpuArray, 4), (MapType::Hash, 2)]
+    {
         for size in [1, 4, 8, 12, 20] {
             let raw = RawMap::create(kind, "canary", key_size, size, 10, 0).unwrap();
             let key = key(3, key_size as usize);
@@ -315,7 +185,8 @@ fn the_kernel_writes_no_byte_past_a_value() {
 #[test]
 fn an_array_has_all_its_entries_from_the_beginning() {
     for batch in [0, 1, 64, 1000] {
-        let raw = RawMap::create(MapType::Array, "array", 4, 12, 1000, 0).unwrap().with_batch(batch);
+        let raw =
+            RawMap::create(MapType::Array, "array", 4, 12, 1000, 0).unwrap().with_batch(batch);
         let map = Array::<[u32; 3]>::from_raw(raw).unwrap();
         assert_eq!((map.entries(), map.lookup(999).unwrap()), (1000, Some([0; 3])));
         (0..1000).for_each(|n| map.update(n, &[n, 2, 3]).unwrap());
@@ -328,7 +199,13 @@ fn an_array_has_all_its_entries_from_the_beginning() {
         assert_eq!((expected, map.lookup(1000).unwrap()), (1000, None));
         let error = map.update(1000, &[0; 3]).unwrap_err();
         assert!(error.to_string().contains("it has 1000 entries"), "{error}");
-        assert!(map.raw().delete(&[0; 4]).unwrap_err().to_string().contains("`array` (array): delete: "));
+        assert!(
+            map.raw()
+                .delete(&[0; 4])
+                .unwrap_err()
+                .to_string()
+                .contains("`array` (array): delete: ")
+        );
     }
 }
 
@@ -366,7 +243,10 @@ fn a_trie_finds_the_longest_prefix() {
         assert!(map.update(&prefix, &n, Update::NoExist).unwrap());
     }
     let find = |address: [u8; 4]| map.lookup(&Ipv4Addr::from(address).into()).unwrap();
-    assert_eq!((find([10, 1, 2, 3]), find([10, 2, 2, 3]), find([192, 0, 2, 1])), (Some(2), Some(1), Some(3)));
+    assert_eq!(
+        (find([10, 1, 2, 3]), find([10, 2, 2, 3]), find([192, 0, 2, 1])),
+        (Some(2), Some(1), Some(3))
+    );
     let error = map.update(&net(11, 0, 8), &4, Update::Any).unwrap_err();
     assert!(error.to_string().contains("all 3 are taken"), "{error}");
     assert!(map.lookup(&net(10, 0, 33)).unwrap_err().to_string().contains("33 bits of 4 bytes"));
@@ -380,7 +260,10 @@ fn a_trie_finds_the_longest_prefix() {
     let map = LpmTrie::<u32, 16>::from_raw(make(20)).unwrap();
     let local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
     assert!(map.update(&Prefix::v6(local, 10), &1, Update::Any).unwrap());
-    assert_eq!((map.lookup(&local.into()).unwrap(), map.lookup(&Ipv6Addr::LOCALHOST.into()).unwrap()), (Some(1), None));
+    assert_eq!(
+        (map.lookup(&local.into()).unwrap(), map.lookup(&Ipv6Addr::LOCALHOST.into()).unwrap()),
+        (Some(1), None)
+    );
 }
 
 #[test]
@@ -388,7 +271,9 @@ fn an_inner_map_is_exchanged_while_the_outer_one_is_used() {
     let inner = || RawMap::create(MapType::Hash, "inner", 4, 8, 10, 0).unwrap();
     let (first, second) = (inner(), inner());
     for kind in [MapType::ArrayOfMaps, MapType::HashOfMaps] {
-        let outer = MapInMap::<u32>::from_raw(RawMap::create_outer(kind, "outer", 4, 10, &first).unwrap()).unwrap();
+        let outer =
+            MapInMap::<u32>::from_raw(RawMap::create_outer(kind, "outer", 4, 10, &first).unwrap())
+                .unwrap();
         assert!(outer.inner(&3).unwrap().is_none() && !outer.remove(&3).unwrap());
         outer.put(&3, &first).unwrap();
         assert_eq!(outer.id(&3).unwrap(), Some(first.id()));
@@ -396,7 +281,10 @@ fn an_inner_map_is_exchanged_while_the_outer_one_is_used() {
         let found = Hash::<u32, u64>::from_raw(outer.inner(&3).unwrap().unwrap()).unwrap();
         assert!(found.update(&1, &7, Update::NoExist).unwrap());
         let mut value = [0; 8];
-        assert!(second.lookup(&1u32.to_ne_bytes(), &mut value).unwrap() && second.delete(&1u32.to_ne_bytes()).unwrap());
+        assert!(
+            second.lookup(&1u32.to_ne_bytes(), &mut value).unwrap()
+                && second.delete(&1u32.to_ne_bytes()).unwrap()
+        );
         let mut ids = Vec::new();
         outer.for_each(|key, id| ids.push((key, id))).unwrap();
         assert_eq!(ids, [(3, second.id())]);
@@ -409,7 +297,8 @@ fn an_inner_map_is_exchanged_while_the_outer_one_is_used() {
 
 #[test]
 fn a_stack_trace_map_without_stacks_has_none() {
-    let make = |size, flags| RawMap::create(MapType::StackTrace, "stacks", 4, size, 8, flags).unwrap();
+    let make =
+        |size, flags| RawMap::create(MapType::StackTrace, "stacks", 4, size, 8, flags).unwrap();
     let map = StackTrace::from_raw(make(24, 0)).unwrap();
     assert_eq!((map.depth(), map.frames(1).unwrap(), map.delete(1).unwrap()), (3, None, false));
     assert_eq!(map.frames(8).unwrap(), None);
@@ -427,35 +316,62 @@ fn a_reader_refuses_a_map_that_is_another_one() {
          lru_hash with keys of 4 and values of 12 bytes"
     );
     assert!(said(Hash::<u64, u64>::from_raw(raw()).map(|_| ())).contains("Hash<u64, u64> reads"));
-    assert!(said(PerCpuHash::<u32, u64>::from_raw(raw()).map(|_| ())).contains("reads percpu_hash or"));
-    assert!(said(Array::<u64>::from_raw(raw()).map(|_| ())).contains("Array<u64> reads array with"));
-    assert!(said(Queue::<u64>::from_raw(raw()).map(|_| ())).contains("Queue<u64> reads queue with keys of 0"));
+    assert!(
+        said(PerCpuHash::<u32, u64>::from_raw(raw()).map(|_| ())).contains("reads percpu_hash or")
+    );
+    assert!(
+        said(Array::<u64>::from_raw(raw()).map(|_| ())).contains("Array<u64> reads array with")
+    );
+    assert!(
+        said(Queue::<u64>::from_raw(raw()).map(|_| ()))
+            .contains("Queue<u64> reads queue with keys of 0")
+    );
     assert!(said(LpmTrie::<u64, 16>::from_raw(raw()).map(|_| ())).contains("keys of 20"));
-    assert!(said(MapInMap::<u32>::from_raw(raw()).map(|_| ())).contains("array_of_maps or hash_of_maps"));
+    assert!(
+        said(MapInMap::<u32>::from_raw(raw()).map(|_| ()))
+            .contains("array_of_maps or hash_of_maps")
+    );
     assert!(said(StackTrace::from_raw(raw()).map(|_| ())).contains("reads stack_trace"));
-    let opts = libbpf_sys::bpf_map_create_opts { sz: size_of::<libbpf_sys::bpf_map_create_opts>() as u64, ..Default::default() };
-    let handle = MapHandle::create(MapType::Hash, Some("no_ring"), 4, 8, 10, &opts).unwrap();
+    let handle = handle(MapType::Hash, "no_ring");
     assert!(said(RingBuffer::of(&handle).map(|_| ())).contains("`no_ring` is a hash, no ringbuf"));
     assert!(said(PerfBuffer::of(&handle).map(|_| ())).contains("no perf_event_array"));
-    assert!(said(RawMap::create(MapType::Hash, "zero", 4, 0, 10, 0).map(|_| ())).contains("`zero` cannot be made"));
+    assert!(
+        said(RawMap::create(MapType::Hash, "zero", 4, 0, 10, 0).map(|_| ()))
+            .contains("`zero` cannot be made")
+    );
 
     let raw = raw();
-    assert!(said(raw.lookup(&[0; 3], &mut [0; 8]).map(|_| ())).contains("lookup: the key has 3 bytes, the map's have 4"));
+    assert!(
+        said(raw.lookup(&[0; 3], &mut [0; 8]).map(|_| ()))
+            .contains("lookup: the key has 3 bytes, the map's have 4")
+    );
     assert!(said(raw.lookup(&[0; 4], &mut [0; 9]).map(|_| ())).contains("the value has 9 bytes"));
-    assert!(said(raw.update(&[0; 4], &[], Update::Any).map(|_| ())).contains("update: the value has 0 bytes"));
-    assert!(said(raw.next_key(Some(&[0; 5]), &mut [0; 4]).map(|_| ())).contains("the key has 5 bytes"));
-    assert!(said(raw.update_batch(&[0; 8], &[0; 8], Update::Any).map(|_| ())).contains("the value has 8 bytes, the map's have 16"));
-    assert!(said(raw.delete_batch(&[0; 7]).map(|_| ())).contains("delete_batch: the key has 7 bytes"));
+    assert!(
+        said(raw.update(&[0; 4], &[], Update::Any).map(|_| ()))
+            .contains("update: the value has 0 bytes")
+    );
+    assert!(
+        said(raw.next_key(Some(&[0; 5]), &mut [0; 4]).map(|_| ())).contains("the key has 5 bytes")
+    );
+    assert!(
+        said(raw.update_batch(&[0; 8], &[0; 8], Update::Any).map(|_| ()))
+            .contains("the value has 8 bytes, the map's have 16")
+    );
+    assert!(
+        said(raw.delete_batch(&[0; 7]).map(|_| ())).contains("delete_batch: the key has 7 bytes")
+    );
 }
 
 #[test]
 fn a_reader_owns_its_map_and_moves_to_another_thread() {
-    let opts = libbpf_sys::bpf_map_create_opts { sz: size_of::<libbpf_sys::bpf_map_create_opts>() as u64, ..Default::default() };
-    let handle = MapHandle::create(MapType::Hash, Some("a_name_of_more_than_15_bytes"), 4, 8, 10, &opts).unwrap();
+    let handle = handle(MapType::Hash, "a_name_of_more_than_15_bytes");
     let map = Hash::<u32, u64>::of(&handle).unwrap();
     assert_eq!(map.raw().name(), "a_name_of_more_than_15_bytes");
     drop(handle);
-    let map = thread::spawn(move || map.update(&1, &2, Update::NoExist).map(|_| map)).join().unwrap().unwrap();
+    let map = thread::spawn(move || map.update(&1, &2, Update::NoExist).map(|_| map))
+        .join()
+        .unwrap()
+        .unwrap();
     assert_eq!(map.lookup(&1).unwrap(), Some(2));
     let id = map.raw().id();
     assert_eq!(RawMap::by_id(id).unwrap().unwrap().name(), "a_name_of_more_");
@@ -470,8 +386,7 @@ fn a_reader_owns_its_map_and_moves_to_another_thread() {
 
 #[test]
 fn a_frozen_map_says_so() {
-    let opts = libbpf_sys::bpf_map_create_opts { sz: size_of::<libbpf_sys::bpf_map_create_opts>() as u64, ..Default::default() };
-    let handle = MapHandle::create(MapType::Array, Some("frozen"), 4, 8, 1, &opts).unwrap();
+    let handle = handle(MapType::Array, "frozen");
     handle.freeze().unwrap();
     let map = Array::<u64>::of(&handle).unwrap();
     assert!(map.update(0, &1).unwrap_err().to_string().contains("is the map frozen"));

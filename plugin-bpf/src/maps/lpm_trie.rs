@@ -109,7 +109,8 @@ impl<V: Record, const N: usize> LpmTrie<V, N> {
     }
 
     /// Shows every prefix to `each`, longer ones before shorter ones that hold them. Those that come or go
-    /// meanwhile may be among them or not.
+    /// meanwhile may be among them or not, and one that goes may come with the value of a shorter one: the
+    /// kernel knows no other lookup.
     ///
     /// # Errors
     /// The kernel refuses.

@@ -50,7 +50,7 @@ mod tests {
         };
         let shows = |tool: &mut Harness<_>| {
             let lines = tool.call().expect("a tick");
-            lines.iter().find(|l| l.table == "bpfsample").and_then(|l| l.u64("value"))
+            lines.iter().find(|l| l.table == "bpfsample").map(|l| l.u64("value"))
         };
         assert_eq!(shows(&mut tool), Some(0), "a live tool with nothing to say says so");
         for _ in 0..10 {

@@ -46,6 +46,6 @@ mod tests {
         std::thread::spawn(|| ()).join().expect("a thread");
         let lines = tool.call().expect("a tick");
         let line = lines.iter().find(|l| l.table == "{{name}}").expect("a line");
-        assert!(line.u64("forks").is_some_and(|forks| forks >= 1));
+        assert!(line.u64("forks") >= 1);
     }
 }

@@ -6,7 +6,7 @@
 //!   and that last batch has entries too.
 //! - `ENOSPC`: the next bucket does not fit into an empty buffer. A larger one, and from the same token.
 //! - `EINTR`, `EBUSY`: what was read so far is valid, and of `drain` gone from the map.
-//! - The token is a `u32` for hashes and a key for the others.
+//! - The token is a `u32` for hashes and a key for arrays.
 
 use super::super::Update;
 use super::super::error::{ENOTSUPP, Refusal};
@@ -28,11 +28,12 @@ pub(super) struct Buffers {
     to: Vec<u8>,
 }
 
-/// Entries of the first batch; 0 where the kernel has no batches for the kind.
+/// Entries of the first batch; 0: key by key.
+///
+/// Some kernels read tries in batches too, and give some keys twice and others not at all when one is removed
+/// meanwhile (seen on 6.18).
 pub(super) fn first_count(handle: &Handle) -> u32 {
-    let batches = handle.kind.is_hash_map()
-        || matches!(handle.kind, MapType::Array | MapType::PercpuArray | MapType::LpmTrie);
-    if !batches {
+    if !handle.kind.is_hash_map() && !matches!(handle.kind, MapType::Array | MapType::PercpuArray) {
         return 0;
     }
     let entry = handle.key_size + handle.value_len;
@@ -205,7 +206,8 @@ impl RawMap {
         bail!("map `{}`: {operation}: its keys change faster than they are read", self.name())
     }
 
-    /// Writes entries, given one after the other; returns how many, less those that `update` rules out.
+    /// Writes entries, given one after the other; returns how many, less those that `update` rules out. One
+    /// call for all with [`Update::Any`] only: the kernel takes no other flag there.
     ///
     /// # Errors
     /// A length is wrong, the map is full, or the kernel refuses for another reason; what was written until
@@ -221,11 +223,9 @@ impl RawMap {
         self.write(
             "update_batch",
             given,
+            update == Update::Any,
             update.ruled_out(),
-            |from| {
-                let values = Some(&values[from * len..]);
-                self.handle.write_batch(&keys[from * size..], values, update.bits())
-            },
+            |from| self.handle.write_batch(&keys[from * size..], Some(&values[from * len..])),
             |i| {
                 let (key, value) = (&keys[i * size..][..size], &values[i * len..][..len]);
                 self.handle.update(key, value, update.bits())
@@ -243,8 +243,9 @@ impl RawMap {
         self.write(
             "delete_batch",
             given,
+            true,
             Some(libc::ENOENT),
-            |from| self.handle.write_batch(&keys[from * size..], None, 0),
+            |from| self.handle.write_batch(&keys[from * size..], None),
             |i| self.handle.delete(&keys[i * size..][..size]),
         )
     }
@@ -263,12 +264,13 @@ impl RawMap {
         &self,
         operation: &'static str,
         given: usize,
+        mut batches: bool,
         skipped: Option<i32>,
         batch: impl Fn(usize) -> Batch,
         single: impl Fn(usize) -> Result<(), Refusal>,
     ) -> Result<usize> {
         let (mut at, mut written, mut retries) = (0, 0, 0);
-        let mut batches = self.batch.get() > 0;
+        batches &= self.batch.get() > 0;
         while at < given {
             let (done, result) = if batches {
                 batch(at)

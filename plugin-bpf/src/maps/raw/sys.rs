@@ -204,7 +204,7 @@ impl Handle {
         assert!(from.is_none_or(|token| token.len() == self.token_len()), "the token's length");
         assert_eq!(to.len(), self.token_len(), "the token's length");
         let mut count = room as u32;
-        let opts = batch_opts(0);
+        let opts = batch_opts();
         let call = if take {
             libbpf_sys::bpf_map_lookup_and_delete_batch
         } else {
@@ -227,10 +227,10 @@ impl Handle {
     }
 
     /// Writes, or removes when there are no values, as many of the entries as the kernel takes.
-    pub(super) fn write_batch(&self, keys: &[u8], values: Option<&[u8]>, flags: u64) -> Batch {
+    pub(super) fn write_batch(&self, keys: &[u8], values: Option<&[u8]>) -> Batch {
         let given = keys.len() / self.key_size;
         let mut count = given as u32;
-        let opts = batch_opts(flags);
+        let opts = batch_opts();
         let result = if let Some(values) = values {
             assert_eq!(values.len(), given * self.value_len, "a value for every key");
             // SAFETY: the kernel reads `count` keys and values, whose lengths were checked.
@@ -268,9 +268,9 @@ fn key_ptr(key: &[u8]) -> *const c_void {
     if key.is_empty() { ptr::null() } else { key.as_ptr().cast() }
 }
 
-fn batch_opts(elem_flags: u64) -> bpf_map_batch_opts {
+fn batch_opts() -> bpf_map_batch_opts {
     let sz = size_of::<bpf_map_batch_opts>() as libbpf_sys::size_t;
-    bpf_map_batch_opts { sz, elem_flags, flags: 0 }
+    bpf_map_batch_opts { sz, ..Default::default() }
 }
 
 /// libbpf returns a negative error number.
