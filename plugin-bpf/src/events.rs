@@ -1,5 +1,6 @@
 //! `EVENTS`: single events with a time of their own.
 
+use crate::banks::banks;
 use crate::maps::{PerfBuffer, RingBuffer};
 use crate::record::from_bytes;
 use crate::skeleton::SkelObject;
@@ -19,6 +20,21 @@ pub struct Events<T> {
     _type: PhantomData<fn() -> T>,
 }
 
+/// Of the `__lost` counters: what [`declare`] wrote.
+const BYTES: usize = 7;
+
+/// Writes the declared size where [`Events::of`] finds it, once the map is loaded.
+pub(crate) fn declare(lost: &dyn MapCore, bytes: u64) -> Result<()> {
+    Counters::of(lost)?.write(BYTES, bytes);
+    Ok(())
+}
+
+/// Pages of each CPU's perf buffer, a power of two, so that all of them together have the declared size.
+fn pages(bytes: u64) -> usize {
+    const PAGE: u64 = 4096;
+    (bytes / PAGE / u64::from(banks())).max(1).next_power_of_two() as usize
+}
+
 enum Buffer {
     Ring(RingBuffer),
     Perf(PerfBuffer),
@@ -33,7 +49,7 @@ impl<T: Record> Events<T> {
         let lost = Counters::of(&sibling(skel.skel_object(), map, "__lost")?)?;
         let buffer = match map.map_type() {
             MapType::RingBuf => Buffer::Ring(RingBuffer::of(map)?),
-            _ => Buffer::Perf(PerfBuffer::of(map)?),
+            _ => Buffer::Perf(PerfBuffer::with_pages(map, pages(lost.total(BYTES)))?),
         };
         Ok(Self { buffer, lost, _type: PhantomData })
     }

@@ -38,6 +38,7 @@ struct logs {
 
 const volatile u32 process = 0;
 const volatile u32 thread = 0;
+const volatile u32 flood = 0;
 u32 calls = 0;
 
 BPF_HASH(hash1);
@@ -86,6 +87,8 @@ BPF_ARRAY(hist10, u64, 20);
 BPF_HASH(outcomes, int, u64, 2);
 BPF_ARRAY(values, s64, 64);
 BPF_ARRAY(logs, struct logs, 64);
+BPF_ARRAY(attempts, u64, 1);
+BPF_ARRAY(refused, u64, 1);
 
 #define WRITE(map, key, value) bpf_map_update_elem(&map, &key, &value, BPF_ANY)
 
@@ -192,6 +195,17 @@ static __always_inline void write_logs(u32 call)
 	WRITE(logs, i, result);
 }
 
+/* An event to each of the two small buffers, at every call. */
+static __always_inline void write_flood(void *ctx)
+{
+	struct event event = {};
+
+	add_hist(&attempts, 0, 1);
+	if (bpf_ringbuf_output(&ring2, &event, sizeof(event), 0))
+		incr_hist(&refused, 0);
+	bpf_perf_event_output(ctx, &perf2, BPF_F_CURRENT_CPU, &event, sizeof(event));
+}
+
 SEC("raw_tp") int tail(void *ctx)
 {
 	add_hist(&tail_calls, 0, 1);
@@ -204,6 +218,10 @@ SEC("raw_tp/sys_enter") int sys_enter(void *ctx)
 
 	if (pid() != process || tid() != thread)
 		return 0;
+	if (flood) {
+		write_flood(ctx);
+		return 0;
+	}
 	calls = call + 1; /* one thread: nobody else counts */
 	write_logs(call);
 	if (call)

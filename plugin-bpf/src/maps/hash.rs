@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 ///
 /// For what is under way (the start times of requests), for what the tool tells its programs (which processes
 /// to watch), for what is looked at and stays. An LRU hash is never full, it drops old entries instead; looking
-/// at an entry from here does not make it younger (Linux 5.1, 50b045a8c0cc "bpf, lru: avoid messing with
+/// at an entry from here does not make it younger (Linux 5.2, 50b045a8c0cc "bpf, lru: avoid messing with
 /// eviction heuristics upon syscall lookup").
 ///
 /// There is no reset: a program that has looked a value up may add to it after it was read and removed, and

@@ -108,9 +108,11 @@ impl<V: Record, const N: usize> LpmTrie<V, N> {
         with_key(prefix, |key| self.raw.delete(key))
     }
 
-    /// Shows every prefix to `each`, longer ones before shorter ones that hold them. Those that come or go
-    /// meanwhile may be among them or not, and one that goes may come with the value of a shorter one: the
-    /// kernel knows no other lookup.
+    /// Shows every prefix to `each`, longer ones before shorter ones that hold them.
+    ///
+    /// For a trie that nobody changes meanwhile. Else the kernel may leave out even one that stays (4 of 20,000
+    /// readings beside a thread that inserted and removed without pause, on 6.18), and one that goes may come
+    /// with the value of a shorter one, for there is no other lookup.
     ///
     /// # Errors
     /// The kernel refuses.

@@ -137,15 +137,19 @@ fn reading_beside_a_thread_that_inserts_and_deletes_ends_with_all_that_stayed() 
                 }
             });
             let end = Instant::now() + Duration::from_millis(500);
-            let mut readings = 0;
+            let mut readings = Vec::new();
             while Instant::now() < end {
                 let mut stayed = 0;
-                reader.lookup_batch(|_, v| stayed += usize::from(v == [1; 8])).unwrap();
-                assert_eq!(stayed, 500, "{kind:?}");
-                readings += 1;
+                let read = reader.lookup_batch(|_, v| stayed += usize::from(v == [1; 8]));
+                readings.push(read.map(|()| stayed));
             }
-            finished.store(true, Relaxed);
-            assert!(readings > 0);
+            finished.store(true, Relaxed); // before any assertion, or the other thread never ends
+            // The kernel may leave a prefix out of a trie that is changed meanwhile.
+            let left_out = if kind == MapType::LpmTrie { 5 } else { 0 };
+            for reading in readings {
+                let read = reading.unwrap();
+                assert!((500 - left_out..=500).contains(&read), "{kind:?}: {read}");
+            }
         });
     }
 }
@@ -169,6 +173,26 @@ fn batches_are_written_and_removed_but_for_what_is_ruled_out() {
             raw.lookup_batch(|_, _| left += 1).unwrap();
             assert_eq!(left, 7000);
         }
+    }
+}
+
+#[test]
+fn a_full_map_says_so() {
+    for (batch, kind) in [(0, MapType::Hash), (16, MapType::Hash), (16, MapType::PercpuHash)] {
+        let raw = hash(kind, 8, 8, 100).with_batch(batch);
+        fill(&raw, 100);
+        let error = raw.update(&key(100, 8), &value(&raw, 0), Update::Any).unwrap_err();
+        assert_eq!(errno(&error), Some(libc::E2BIG));
+        assert!(
+            error
+                .to_string()
+                .contains("update: Argument list too long (os error 7): all 100 are taken"),
+            "{error}"
+        );
+        let (keys, values) =
+            ([key(99, 8), key(100, 8)].concat(), [value(&raw, 0), value(&raw, 1)].concat());
+        let error = raw.update_batch(&keys, &values, Update::Any).unwrap_err();
+        assert!(error.to_string().contains("all 100 are taken"), "{error}");
     }
 }
 

@@ -30,8 +30,7 @@ pub(super) struct Buffers {
 
 /// Entries of the first batch; 0: key by key.
 ///
-/// Some kernels read tries in batches too, and give some keys twice and others not at all when one is removed
-/// meanwhile (seen on 6.18).
+/// Newer kernels read tries in batches too, and give keys twice when one is removed meanwhile (seen on 6.18).
 pub(super) fn first_count(handle: &Handle) -> u32 {
     if !handle.kind.is_hash_map() && !matches!(handle.kind, MapType::Array | MapType::PercpuArray) {
         return 0;
@@ -80,7 +79,7 @@ fn valid(read: usize, result: Result<(), i32>) -> usize {
 
 impl RawMap {
     /// Shows every entry to `each`. Entries that come or go meanwhile may be among them or not; all others
-    /// are, once.
+    /// are, once (but for tries, see [`crate::maps::LpmTrie::for_each`]).
     ///
     /// # Errors
     /// The map has no keys, or the kernel refuses.

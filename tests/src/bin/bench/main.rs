@@ -10,7 +10,9 @@ mod probes;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
-const PARTS: [(&str, fn() -> Result<()>); 4] = [
+type Part = (&'static str, fn() -> Result<()>);
+
+const PARTS: [Part; 4] = [
     ("encode", encoding::run),
     ("runqlat", probes::run),
     ("tick", footprint::ticks),
