@@ -2,7 +2,7 @@
 //!
 //! The kernel side (`unity.bpf.h`) computes the same slots; a test runs both over every 2^k-1, 2^k and
 //! 2^k+1. On the wire a histogram is `count,sum_*,max_*,p50_*,p90_*,p99_*` and its non-empty powers of
-//! two, see [`wire_slots`].
+//! two, see [`wire_names`].
 
 use crate::abi::Val;
 

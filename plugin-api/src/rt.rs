@@ -148,7 +148,8 @@ pub fn describe<P: Plugin>(
 /// Exports a tool as a plugin: `export_plugin!(Runqlat: runqlat);`, the type that implements
 /// [`Plugin`](crate::Plugin) and, behind the colon, the tables that it fills.
 ///
-/// Name, version and text are those of the package. One per shared library.
+/// Its name is the library's (`NAME` of `libNAME.so`), version and text are those of the package. One per
+/// shared library.
 #[macro_export]
 macro_rules! export_plugin {
     ($plugin:ty: $($table:ident),+ $(,)?) => {
@@ -168,7 +169,7 @@ macro_rules! export_plugin {
             }
             fn module() -> PluginRef {
                 let describe = $crate::rt::describe::<$plugin>(
-                    env!("CARGO_PKG_NAME"),
+                    env!("CARGO_CRATE_NAME"),
                     env!("CARGO_PKG_VERSION"),
                     env!("CARGO_PKG_DESCRIPTION"),
                     &[$(&$table::TABLE),+],

@@ -8,24 +8,20 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Two pairs of threads that wake each other: some 100,000 switches per second.
-fn load(stop: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> {
-    (0..2)
-        .map(|_| {
-            let stop = Arc::clone(stop);
-            thread::spawn(move || {
-                let (ping, pinged) = channel();
-                let (pong, ponged) = channel();
-                let echo = thread::spawn(move || pinged.iter().all(|()| pong.send(()).is_ok()));
-                while !stop.load(Ordering::Relaxed) {
-                    let _ = ping.send(());
-                    let _ = ponged.recv();
-                }
-                drop(ping);
-                let _ = echo.join();
-            })
-        })
-        .collect()
+/// A pair of threads that wake each other: some 100,000 switches per second.
+fn load(stop: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+    let stop = Arc::clone(stop);
+    thread::spawn(move || {
+        let (ping, pinged) = channel();
+        let (pong, ponged) = channel();
+        let echo = thread::spawn(move || pinged.iter().all(|()| pong.send(()).is_ok()));
+        while !stop.load(Ordering::Relaxed) {
+            let _ = ping.send(());
+            let _ = ponged.recv();
+        }
+        drop(ping);
+        let _ = echo.join();
+    })
 }
 
 /// Sleeps until the wall clock is a multiple of so many seconds.
@@ -40,7 +36,7 @@ fn runqlat_counts_what_libbpf_tools_runqlat_counts() {
     const SECONDS: u64 = 5;
     let dist = std::env::var("COLLECTOR_DIST").expect("run this by `cargo xtask test`");
     let stop = Arc::new(AtomicBool::new(false));
-    let threads = load(&stop);
+    let pair = load(&stop);
     let ours = Command::new(format!("{dist}/collector"))
         .args(["--only", "runqlat", "--interval", &format!("{SECONDS}s"), "--ticks", "3"])
         .stdout(Stdio::piped())
@@ -56,7 +52,7 @@ fn runqlat_counts_what_libbpf_tools_runqlat_counts() {
     let theirs = theirs.expect("runqlat of libbpf-tools; `cargo xtask deps` installs it");
     let ours = ours.wait_with_output().expect("three ticks");
     stop.store(true, Ordering::Relaxed);
-    threads.into_iter().for_each(|t| t.join().expect("no panic"));
+    pair.join().expect("no panic");
 
     let text = String::from_utf8_lossy(&theirs.stdout);
     let their_count: u64 = text

@@ -10,10 +10,12 @@ use std::marker::PhantomData;
 
 /// An array: state by number, all of it there from the beginning, as zeros.
 ///
-/// For settings, gauges, the last value of something; `.bss`, `.data` and `.rodata` are arrays of one value.
+/// For settings, gauges, the last value of something; `.bss`, `.data` and `.rodata` are arrays of
+/// one value.
 ///
-/// There is no reset: what programs add between the reading and the writing of a zero is lost (1,777 of
-/// 6,000,000 on 6.18), and entries cannot be removed. [`crate::Counters`] counts without loss.
+/// There is no reset: what programs add between the reading and the writing of a zero is lost
+/// (1,777 of 6,000,000 on 6.18), and entries cannot be removed. [`crate::Counters`] counts without
+/// loss.
 pub struct Array<V> {
     raw: RawMap,
     _type: PhantomData<fn() -> V>,
@@ -54,8 +56,8 @@ impl<V: Record> Array<V> {
     /// Writes a value.
     ///
     /// # Errors
-    /// The number is past the end ([`super::MapError::errno`] is `E2BIG`), the map is frozen as `.rodata` is,
-    /// or the kernel refuses for another reason.
+    /// The number is past the end ([`super::MapError::errno`] is `E2BIG`), the map is frozen as
+    /// `.rodata` is, or the kernel refuses for another reason.
     pub fn update(&self, index: u32, value: &V) -> Result<()> {
         self.raw.update(&index.to_ne_bytes(), bytes(value), Update::Any).map(|_| ())
     }
@@ -77,13 +79,13 @@ impl<V: Record> Array<V> {
 
 /// A per-CPU array: a value by number and CPU, written by programs without any sharing.
 ///
-/// For scratch memory and per-CPU state that the tool only looks at. Values come as a slice, one for every
-/// possible CPU. Batches since Linux 5.13 (f008d732ab18 "bpf: Add batched ops support for percpu array"); one by
-/// one before.
+/// For scratch memory and per-CPU state that the tool only looks at. Values come as a slice, one
+/// for every possible CPU. Batches since Linux 5.13 (f008d732ab18 "bpf: Add batched ops support for
+/// percpu array"); one by one before.
 ///
-/// There is no reset, and this is the worst map to try it on: a program that has read the old value writes it
-/// back plus one over the zero, so a whole interval is counted twice (31,665 of 6,000,000 on 6.18).
-/// [`crate::Counters`] is as cheap for programs, and exact.
+/// There is no reset, and this is the worst map to try it on: a program that has read the old value
+/// writes it back plus one over the zero, so a whole interval is counted twice (31,665 of 6,000,000
+/// on 6.18). [`crate::Counters`] is as cheap for programs, and exact.
 pub struct PerCpuArray<V> {
     raw: RawMap,
     _type: PhantomData<fn() -> V>,
@@ -132,8 +134,8 @@ impl<V: Record> PerCpuArray<V> {
     /// Writes the values at a number, one for every possible CPU.
     ///
     /// # Errors
-    /// The number is past the end, there are more or fewer values than CPUs, or the kernel refuses for another
-    /// reason.
+    /// The number is past the end, there are more or fewer values than CPUs, or the kernel refuses
+    /// for another reason.
     pub fn update(&self, index: u32, values: &[V]) -> Result<()> {
         let value = per_cpu_bytes(&self.raw, values)?;
         self.raw.update(&index.to_ne_bytes(), &value, Update::Any).map(|_| ())

@@ -19,8 +19,8 @@ pub(super) enum Refusal {
 
 /// A failed operation on a map: which, on what, and why, in the kernel's words and in ours.
 ///
-/// It is what the errors of this module's readers are made of; `error.downcast_ref::<MapError>()` gives it
-/// back.
+/// It is what the errors of this module's readers are made of; `error.downcast_ref::<MapError>()`
+/// gives it back.
 #[derive(Debug)]
 pub struct MapError {
     operation: &'static str,

@@ -10,15 +10,16 @@ use std::marker::PhantomData;
 
 /// A hash or LRU hash: state by key that the tool and its programs share.
 ///
-/// For what is under way (the start times of requests), for what the tool tells its programs (which processes
-/// to watch), for what is looked at and stays. An LRU hash is never full, it drops old entries instead; looking
-/// at an entry from here does not make it younger (Linux 5.2, 50b045a8c0cc "bpf, lru: avoid messing with
-/// eviction heuristics upon syscall lookup").
+/// For what is under way (the start times of requests), for what the tool tells its programs (which
+/// processes to watch), for what is looked at and stays. An LRU hash is never full, it drops old
+/// entries instead; looking at an entry from here does not make it younger (Linux 5.2, 50b045a8c0cc
+/// "bpf, lru: avoid messing with eviction heuristics upon syscall lookup").
 ///
-/// There is no reset: a program that has looked a value up may add to it after it was read and removed, and
-/// that addition is lost (lookup and delete lose most, lookup-and-delete some, whole batches fewest; never
-/// none). [`crate::Table`] counts by unbounded keys without loss. [`Hash::lookup_and_delete`] is exact for
-/// values that programs insert once and do not touch again.
+/// There is no reset: a program that has looked a value up may add to it after it was read and
+/// removed, and that addition is lost (lookup and delete lose most, lookup-and-delete some, whole
+/// batches fewest; never none). [`crate::Table`] counts by unbounded keys without loss.
+/// [`Hash::lookup_and_delete`] is exact for values that programs insert once and do not touch
+/// again.
 pub struct Hash<K, V> {
     raw: RawMap,
     _types: PhantomData<fn() -> (K, V)>,
@@ -54,7 +55,8 @@ impl<K: Record, V: Record> Hash<K, V> {
     /// Writes a value; false when `update` rules it out.
     ///
     /// # Errors
-    /// The map is full ([`super::MapError::errno`] is `E2BIG`), or the kernel refuses for another reason.
+    /// The map is full ([`super::MapError::errno`] is `E2BIG`), or the kernel refuses for another
+    /// reason.
     pub fn update(&self, key: &K, value: &V, update: Update) -> Result<bool> {
         self.raw.update(bytes(key), bytes(value), update)
     }
@@ -76,7 +78,8 @@ impl<K: Record, V: Record> Hash<K, V> {
         record(|value| self.raw.lookup_and_delete(bytes(key), value))
     }
 
-    /// Shows every entry to `each`, in no order. Those that come or go meanwhile may be among them or not.
+    /// Shows every entry to `each`, in no order. Those that come or go meanwhile may be among them
+    /// or not.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -93,12 +96,12 @@ impl<K: Record, V: Record> Hash<K, V> {
 
 /// A per-CPU hash or per-CPU LRU hash: a value by key and CPU.
 ///
-/// As [`Hash`], where programs on many CPUs write the same keys often and adding up belongs to the reader.
-/// Values come as a slice, one for every possible CPU.
+/// As [`crate::maps::Hash`], where programs on many CPUs write the same keys often and adding up
+/// belongs to the reader. Values come as a slice, one for every possible CPU.
 ///
-/// There is no reset: writing zeros races with programs that have read the old value and write it back plus one
-/// (counted twice then), and taking an entry out loses what programs add that still hold it. Use
-/// [`crate::Table`].
+/// There is no reset: writing zeros races with programs that have read the old value and write it
+/// back plus one (counted twice then), and taking an entry out loses what programs add that still
+/// hold it. Use [`crate::Table`].
 pub struct PerCpuHash<K, V> {
     raw: RawMap,
     _types: PhantomData<fn() -> (K, V)>,
@@ -142,7 +145,8 @@ impl<K: Record, V: Record> PerCpuHash<K, V> {
     /// Writes the values of a key, one for every possible CPU; false when `update` rules it out.
     ///
     /// # Errors
-    /// There are more or fewer values than CPUs, the map is full, or the kernel refuses for another reason.
+    /// There are more or fewer values than CPUs, the map is full, or the kernel refuses for another
+    /// reason.
     pub fn update(&self, key: &K, values: &[V], update: Update) -> Result<bool> {
         self.raw.update(bytes(key), &per_cpu_bytes(&self.raw, values)?, update)
     }
@@ -165,8 +169,8 @@ impl<K: Record, V: Record> PerCpuHash<K, V> {
         Ok(found.then(|| per_cpu(&value, self.raw.stride()).collect()))
     }
 
-    /// Shows every key with its values to `each`, in no order. Those that come or go meanwhile may be among
-    /// them or not.
+    /// Shows every key with its values to `each`, in no order. Those that come or go meanwhile may
+    /// be among them or not.
     ///
     /// # Errors
     /// The kernel refuses.

@@ -55,11 +55,12 @@ impl From<Ipv6Addr> for Prefix<16> {
 
 /// A trie of prefixes: which network an address belongs to.
 ///
-/// `LpmTrie<V>` is for IPv4 (keys of 8 bytes), `LpmTrie<V, 16>` for IPv6 (of 20). The tool writes the networks,
-/// programs look addresses up. The map must be declared with `BPF_F_NO_PREALLOC`.
+/// `LpmTrie<V>` is for IPv4 (keys of 8 bytes), `LpmTrie<V, 16>` for IPv6 (of 20). The tool writes
+/// the networks, programs look addresses up. The map must be declared with `BPF_F_NO_PREALLOC`.
 ///
-/// There is no reset: programs seldom write here, and one that holds a value while it is replaced adds to the
-/// old one. Count what the lookup finds in [`crate::Counters`], with the value as the index.
+/// There is no reset: programs seldom write here, and one that holds a value while it is replaced
+/// adds to the old one. Count what the lookup finds in [`crate::Counters`], with the value as the
+/// index.
 pub struct LpmTrie<V, const N: usize = 4> {
     raw: RawMap,
     _type: PhantomData<fn() -> V>,
@@ -83,7 +84,8 @@ impl<V: Record, const N: usize> LpmTrie<V, N> {
         Ok(Self { raw, _type: PhantomData })
     }
 
-    /// The value of the longest prefix in the trie that this one (mostly a whole address) begins with.
+    /// The value of the longest prefix in the trie that this one (mostly a whole address) begins
+    /// with.
     ///
     /// # Errors
     /// The prefix has more bits than bytes for them, or the kernel refuses.
@@ -94,8 +96,8 @@ impl<V: Record, const N: usize> LpmTrie<V, N> {
     /// Writes the value of exactly this prefix; false when `update` rules it out.
     ///
     /// # Errors
-    /// The prefix has more bits than bytes for them, the trie is full ([`super::MapError::errno`] is `ENOSPC`),
-    /// or the kernel refuses for another reason.
+    /// The prefix has more bits than bytes for them, the trie is full ([`super::MapError::errno`]
+    /// is `ENOSPC`), or the kernel refuses for another reason.
     pub fn update(&self, prefix: &Prefix<N>, value: &V, update: Update) -> Result<bool> {
         with_key(prefix, |key| self.raw.update(key, bytes(value), update))
     }
@@ -110,9 +112,9 @@ impl<V: Record, const N: usize> LpmTrie<V, N> {
 
     /// Shows every prefix to `each`, longer ones before shorter ones that hold them.
     ///
-    /// For a trie that nobody changes meanwhile. Else the kernel may leave out even one that stays (4 of 20,000
-    /// readings beside a thread that inserted and removed without pause, on 6.18), and one that goes may come
-    /// with the value of a shorter one, for there is no other lookup.
+    /// For a trie that nobody changes meanwhile. Else the kernel may leave out even one that stays
+    /// (4 of 20,000 readings beside a thread that inserted and removed without pause, on 6.18), and
+    /// one that goes may come with the value of a shorter one, for there is no other lookup.
     ///
     /// # Errors
     /// The kernel refuses.

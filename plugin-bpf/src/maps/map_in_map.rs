@@ -5,19 +5,21 @@ use super::{RawMap, Update, error::kind_name};
 use crate::Record;
 use crate::record::{bytes, from_bytes};
 use libbpf_rs::{MapCore, MapType};
-use plugin_api::{Result, ensure};
+use plugin_api::Result;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-/// An array of maps (`K` is `u32`) or hash of maps: maps that the tool exchanges while its programs run.
+/// An array of maps (`K` is `u32`) or hash of maps: maps that the tool exchanges while its programs
+/// run.
 ///
-/// For a map per container or device that comes and goes, or a table that is rebuilt and switched as a whole.
-/// Since Linux 4.20 [`MapInMap::put`] and [`MapInMap::remove`] return only after every program that may have
-/// seen the old inner map has ended (1ae80cf31938 "bpf: wait for running BPF programs when updating
-/// map-in-map"): some 10 ms of waiting, and the old map may then be read as a whole. Sleepable programs are not
-/// waited for.
+/// For a map per container or device that comes and goes, or a table that is rebuilt and switched
+/// as a whole. Since Linux 4.20 [`MapInMap::put`] and [`MapInMap::remove`] return only after every
+/// program that may have seen the old inner map has ended (1ae80cf31938 "bpf: wait for running BPF
+/// programs when updating map-in-map"): some 10 ms of waiting, and the old map may then be read as
+/// a whole. Sleepable programs are not waited for.
 ///
-/// That is an exact read and reset; [`crate::Table`] does the same with one wait for all maps of a tool.
+/// That is an exact read and reset; [`crate::Table`] does the same with one wait for all maps of a
+/// tool.
 pub struct MapInMap<K> {
     raw: RawMap,
     _type: PhantomData<fn() -> K>,
@@ -45,8 +47,9 @@ impl<K: Record> MapInMap<K> {
     /// Lets a key hold this map, in place of the one that it holds.
     ///
     /// # Errors
-    /// The map differs from what the outer one was declared with (kind, sizes, flags, and for most kinds the
-    /// number of entries), the outer one is full, or the kernel refuses for another reason.
+    /// The map differs from what the outer one was declared with (kind, sizes, flags, and for most
+    /// kinds the number of entries), the outer one is full, or the kernel refuses for another
+    /// reason.
     pub fn put(&self, key: &K, inner: &RawMap) -> Result<()> {
         let fd = inner.as_fd().as_raw_fd();
         let put = self.raw.update(bytes(key), &fd.to_ne_bytes(), Update::Any);
@@ -77,8 +80,8 @@ impl<K: Record> MapInMap<K> {
         record(|value| self.raw.lookup(bytes(key), value))
     }
 
-    /// The map that a key holds, by a descriptor of its own. Needs `CAP_SYS_ADMIN`; keep the maps that you put
-    /// instead.
+    /// The map that a key holds, by a descriptor of its own. Needs `CAP_SYS_ADMIN`; keep the maps
+    /// that you put instead.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -91,7 +94,6 @@ impl<K: Record> MapInMap<K> {
     /// # Errors
     /// The kernel refuses.
     pub fn for_each(&self, mut each: impl FnMut(K, u32)) -> Result<()> {
-        ensure!(self.raw.value_len() == 4, "a map's number has 4 bytes");
         self.raw.lookup_batch(|key, id| each(from_bytes(key), from_bytes(id)))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | BPF side | Rust side | for |
 //! |---|---|---|
-//! | hash, LRU hash | [`Hash`] | state by key: configuration, what is under way |
+//! | hash, LRU hash | [`struct@Hash`] | state by key: configuration, what is under way |
 //! | per-CPU hash, per-CPU LRU hash | [`PerCpuHash`] | the same, a value for every CPU |
 //! | array, per-CPU array | [`Array`], [`PerCpuArray`] | state by number |
 //! | queue, stack | [`Queue`], [`Stack`] | values that are handed over, each taken once |
@@ -12,16 +12,16 @@
 //! | ring buffer, perf event array | [`RingBuffer`], [`PerfBuffer`] | single events |
 //! | all of them | [`RawMap`] | bytes, where no type above fits |
 //!
-//! Every reader is made by `of(&skel.maps.NAME)`, which checks kind and sizes, and owns its map: it may
-//! outlive the skeleton and move to another thread.
+//! Every reader is made by `of(&skel.maps.NAME)`, which checks kind and sizes, and owns its map: it
+//! may outlive the skeleton and move to another thread.
 //!
 //! # Reading and resetting
-//! There is no reset here. Between reading a value and writing zero to it a program may add to it, on a
-//! per-CPU map it may even write the old count back; and a program that holds a hash's value while the
-//! entry is removed adds to memory that nobody reads any more, however the removal is done. All of it was
-//! measured, see each type. What is exact has a name of its own: [`crate::Counters`] and
-//! [`crate::Histogram`] for bounded keys, [`crate::Table`] for unbounded ones, [`crate::Events`] for
-//! single events.
+//! There is no reset here. Between reading a value and writing zero to it a program may add to it,
+//! on a per-CPU map it may even write the old count back; and a program that holds a hash's value
+//! while the entry is removed adds to memory that nobody reads any more, however the removal is
+//! done. All of it was measured, see each type. What is exact has a name of its own:
+//! [`crate::Counters`] and [`crate::Histogram`] for bounded keys, [`crate::Table`] for unbounded
+//! ones, [`crate::Events`] for single events.
 
 mod array;
 mod error;

@@ -11,12 +11,12 @@ const PAGES: usize = 64;
 
 /// Single records of `bpf_perf_event_output()`, in a buffer for every CPU.
 ///
-/// For kernels before 5.8, and for programs that come from bcc or coolbpf; a [`super::RingBuffer`] takes less
-/// memory and keeps the order among CPUs. [`crate::Events`] chooses by itself. CPUs that come online later have
-/// no buffer: programs on them get `ENOENT`.
+/// For kernels before 5.8, and for programs that come from bcc or coolbpf; a [`super::RingBuffer`]
+/// takes less memory and keeps the order among CPUs. [`crate::Events`] chooses by itself. CPUs that
+/// come online later have no buffer: programs on them get `ENOENT`.
 ///
-/// Reading is exact: a record is taken once. What found no room is counted by the kernel, which says so in front
-/// of the next record that finds some.
+/// Reading is exact: a record is taken once. What found no room is counted by the kernel, which
+/// says so in front of the next record that finds some.
 pub struct PerfBuffer {
     rings: PerfRings<Drained>,
     name: String,
@@ -51,7 +51,8 @@ impl PerfBuffer {
     /// Reads a map of a loaded skeleton, with 64 pages of memory for every CPU that is online.
     ///
     /// # Errors
-    /// It is of another kind, or there is not that much memory (or not that much that the process may lock).
+    /// It is of another kind, or there is not that much memory (or not that much that the process
+    /// may lock).
     pub fn of(map: &dyn MapCore) -> Result<Self> {
         Self::with_pages(map, PAGES)
     }
@@ -78,8 +79,8 @@ impl PerfBuffer {
         Ok(Self { rings, name, cpus })
     }
 
-    /// The records since the last time. Of every CPU at most a buffer full, so that a tick ends however fast
-    /// programs write; what is left comes with the next one.
+    /// The records since the last time. Of every CPU at most a buffer full, so that a tick ends
+    /// however fast programs write; what is left comes with the next one.
     ///
     /// # Errors
     /// libbpf refuses; what was read comes with the next time.

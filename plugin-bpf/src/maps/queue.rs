@@ -53,11 +53,11 @@ impl<V: Record> Values<V> {
 
 /// A queue: values that programs push and the tool takes, the oldest first.
 ///
-/// For a moderate number of small records where a ring buffer's memory is too much, or for handing tokens to
-/// programs. One spinlock for all CPUs, a system call for every value.
+/// For a moderate number of small records where a ring buffer's memory is too much, or for handing
+/// tokens to programs. One spinlock for all CPUs, a system call for every value.
 ///
-/// Reading is exact: every value is popped once, by whoever pops it. A program that finds the queue full is told
-/// so and must count it ([`crate::Events`] does that by itself). Linux 4.20.
+/// Reading is exact: every value is popped once, by whoever pops it. A program that finds the queue
+/// full is told so and must count it ([`crate::Events`] does that by itself). Linux 4.20.
 pub struct Queue<V>(Values<V>);
 
 /// A stack: as [`Queue`], the youngest value first.

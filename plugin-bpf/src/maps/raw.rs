@@ -18,9 +18,10 @@ const RETRIES: u32 = 1000;
 
 /// A map of any kind by its own descriptor, read and written as bytes.
 ///
-/// For kinds of maps and ways to use them that the typed readers leave out; each of them is made of one.
-/// Keys and values are as long as the map's, which is checked before the kernel sees them. A value of a
-/// per-CPU map is [`RawMap::value_len`] bytes: one for every possible CPU, [`RawMap::stride`] bytes apart.
+/// For kinds of maps and ways to use them that the typed readers leave out; each of them is made of
+/// one. Keys and values are as long as the map's, which is checked before the kernel sees them. A
+/// value of a per-CPU map is [`RawMap::value_len`] bytes: one for every possible CPU,
+/// [`RawMap::stride`] bytes apart.
 pub struct RawMap {
     handle: Handle,
     name: String,
@@ -30,7 +31,8 @@ pub struct RawMap {
 }
 
 impl RawMap {
-    /// A map of a loaded skeleton (or a [`libbpf_rs::MapHandle`]), by a duplicate of its descriptor.
+    /// A map of a loaded skeleton (or a [`libbpf_rs::MapHandle`]), by a duplicate of its
+    /// descriptor.
     ///
     /// # Errors
     /// The process has no descriptor left, or the map is of a kind that this version does not know.
@@ -45,8 +47,8 @@ impl RawMap {
     /// Makes a map. `flags` are those of `BPF_MAP_CREATE`; the kernel keeps 15 bytes of the name.
     ///
     /// # Errors
-    /// The kernel refuses: a size that the kind does not have, a kind that it does not know, too little
-    /// memory or privilege.
+    /// The kernel refuses: a size that the kind does not have, a kind that it does not know, too
+    /// little memory or privilege.
     pub fn create(
         kind: MapType,
         name: &str,
@@ -145,7 +147,8 @@ impl RawMap {
         self.handle.value_len
     }
 
-    /// Bytes from one CPU's value to the next one's: the value's size, rounded up to a multiple of 8.
+    /// Bytes from one CPU's value to the next one's: the value's size, rounded up to a multiple of
+    /// 8.
     #[must_use]
     pub fn stride(&self) -> usize {
         self.handle.value_len / self.handle.cpus
@@ -209,8 +212,8 @@ impl RawMap {
         self.found("delete", persist(|| self.handle.delete(key)))
     }
 
-    /// Reads the value of a key and removes it; false when there is none. Queues and stacks (Linux 4.20;
-    /// without a key) and the four kinds of hashes (5.14).
+    /// Reads the value of a key and removes it; false when there is none. Queues and stacks (Linux
+    /// 4.20; without a key) and the four kinds of hashes (5.14).
     ///
     /// # Errors
     /// A length is wrong, or the kernel refuses.
@@ -218,9 +221,9 @@ impl RawMap {
         self.found("lookup_and_delete", persist(|| self.handle.lookup_and_delete(key, value)))
     }
 
-    /// Writes the key that follows `after` (of none: the first one) in the kernel's order into `next`;
-    /// false at the end. When `after` was removed meanwhile a hash begins anew with the first one, so
-    /// collect keys before you delete.
+    /// Writes the key that follows `after` (of none: the first one) in the kernel's order into
+    /// `next`; false at the end. When `after` was removed meanwhile a hash begins anew with the
+    /// first one, so collect keys before you delete.
     ///
     /// # Errors
     /// A length is wrong, or the kernel refuses.
@@ -260,8 +263,9 @@ impl AsFd for RawMap {
 }
 
 /// Whether the kernel asks to try again: another one holds the bucket's lock (`EBUSY` from 5.11,
-/// 20b6cc34ea74 "bpf: Avoid hashtab deadlock with map_locked"; since 6.15 `EDEADLK` and `ETIMEDOUT` of the
-/// lock that came in its place), or the entry went away while it was read (`EINTR`, `EAGAIN`).
+/// 20b6cc34ea74 "bpf: Avoid hashtab deadlock with map_locked"; since 6.15 `EDEADLK` and `ETIMEDOUT`
+/// of the lock that came in its place), or the entry went away while it was read (`EINTR`,
+/// `EAGAIN`).
 fn is_transient(errno: i32) -> bool {
     matches!(errno, libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::EDEADLK | libc::ETIMEDOUT)
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Single records in the order in which programs of all CPUs handed them over (Linux 5.8).
 ///
-/// For maps that a tool declares by itself; [`crate::Events`] is this with a type, with the perf buffer for
-/// older kernels, and with the count of what did not fit.
+/// For maps that a tool declares by itself; [`crate::Events`] is this with a type, with the perf
+/// buffer for older kernels, and with the count of what did not fit.
 ///
 /// Reading is exact: a record is taken once. What finds no room is known to the program only, from
 /// `bpf_ringbuf_output()` or `bpf_ringbuf_reserve()`, so count it there.
@@ -58,8 +58,8 @@ impl RingBuffer {
         Ok(Self { ring, taken, name, size })
     }
 
-    /// The records since the last time. At most a buffer full, so that a tick ends however fast programs write;
-    /// what is left comes with the next one.
+    /// The records since the last time. At most a buffer full, so that a tick ends however fast
+    /// programs write; what is left comes with the next one.
     ///
     /// # Errors
     /// libbpf refuses; what was read comes with the next time.

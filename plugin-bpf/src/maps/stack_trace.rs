@@ -7,12 +7,13 @@ use plugin_api::{Result, ensure};
 
 /// Stacks by the id that `bpf_get_stackid()` gave a program.
 ///
-/// For tools that count by stack: the id is a part of a [`crate::Table`]'s key, and its frames are read here
-/// before the line is pushed.
+/// For tools that count by stack: the id is a part of a [`crate::Table`]'s key, and its frames are
+/// read here before the line is pushed.
 ///
-/// There is no reset. An id is a hash of the frames, so the same stack has it again at the next tick; delete an
-/// id when it was read, or the map fills with stacks that do not come back. A program may meet the same stack
-/// between reading and deletion and hold an id without frames then, so treat that as an unknown stack.
+/// There is no reset. An id is a hash of the frames, so the same stack has it again at the next
+/// tick; delete an id when it was read, or the map fills with stacks that do not come back. A
+/// program may meet the same stack between reading and deletion and hold an id without frames then,
+/// so treat that as an unknown stack.
 pub struct StackTrace {
     raw: RawMap,
 }
@@ -47,7 +48,8 @@ impl StackTrace {
         self.raw.value_size() / 8
     }
 
-    /// The frames of an id as addresses, the innermost first; `None` when there is no stack of that id.
+    /// The frames of an id as addresses, the innermost first; `None` when there is no stack of that
+    /// id.
     ///
     /// # Errors
     /// The kernel refuses.

@@ -1,7 +1,7 @@
 //! Many entries in one call.
 //!
-//! What the kernel promises (kernel/bpf/hashtab.c `__htab_map_lookup_and_delete_batch`, kernel/bpf/syscall.c
-//! `generic_map_lookup_batch`), and what readers of it like to get wrong:
+//! What the kernel promises (kernel/bpf/hashtab.c `__htab_map_lookup_and_delete_batch`,
+//! kernel/bpf/syscall.c `generic_map_lookup_batch`), and what readers of it like to get wrong:
 //! - A batch may be short and not be the last one: a hash gives whole buckets only. The end is `ENOENT`,
 //!   and that last batch has entries too.
 //! - `ENOSPC`: the next bucket does not fit into an empty buffer. A larger one, and from the same token.
@@ -30,7 +30,8 @@ pub(super) struct Buffers {
 
 /// Entries of the first batch; 0: key by key.
 ///
-/// Newer kernels read tries in batches too, and give keys twice when one is removed meanwhile (seen on 6.18).
+/// Newer kernels read tries in batches too, and give keys twice when one is removed meanwhile (seen
+/// on 6.18).
 pub(super) fn first_count(handle: &Handle) -> u32 {
     if !handle.kind.is_hash_map() && !matches!(handle.kind, MapType::Array | MapType::PercpuArray) {
         return 0;
@@ -67,8 +68,8 @@ fn next(read: usize, result: Result<(), i32>, first: bool) -> Next {
     }
 }
 
-/// How many of the entries read are valid: on an error that the kernel finds before it begins, it leaves
-/// the number as it was given.
+/// How many of the entries read are valid: on an error that the kernel finds before it begins, it
+/// leaves the number as it was given.
 fn valid(read: usize, result: Result<(), i32>) -> usize {
     match result {
         Ok(()) | Err(libc::ENOENT) => read,
@@ -78,8 +79,8 @@ fn valid(read: usize, result: Result<(), i32>) -> usize {
 }
 
 impl RawMap {
-    /// Shows every entry to `each`. Entries that come or go meanwhile may be among them or not; all others
-    /// are, once (but for tries, see [`crate::maps::LpmTrie::for_each`]).
+    /// Shows every entry to `each`. Entries that come or go meanwhile may be among them or not; all
+    /// others are, once (but for tries, see [`crate::maps::LpmTrie::for_each`]).
     ///
     /// # Errors
     /// The map has no keys, or the kernel refuses.
@@ -89,10 +90,10 @@ impl RawMap {
 
     /// Takes every entry out of a hash (any of the four kinds) and shows it to `each`.
     ///
-    /// Exact only when no program writes to the map: one that holds the pointer to a value while it is taken
-    /// out adds to memory that nobody reads any more (measured on 6.18: 266 to 305 of 6,000,000 additions;
-    /// keys are never lost). [`crate::Table`] drains the one of two maps that is not written. A key that is
-    /// inserted meanwhile is shown, or stays for the next time.
+    /// Exact only when no program writes to the map: one that holds the pointer to a value while it
+    /// is taken out adds to memory that nobody reads any more (measured on 6.18: 266 to 305 of
+    /// 6,000,000 additions; keys are never lost). [`crate::Table`] drains the one of two maps that
+    /// is not written. A key that is inserted meanwhile is shown, or stays for the next time.
     ///
     /// # Errors
     /// The map is no hash, or the kernel refuses; what `each` has not seen then stays.
@@ -167,7 +168,8 @@ impl RawMap {
         Ok(())
     }
 
-    /// Key by key, all keys first: one that is removed would send the kernel back to the first bucket.
+    /// Key by key, all keys first: one that is removed would send the kernel back to the first
+    /// bucket.
     fn walk(
         &self,
         buffers: &mut Buffers,
@@ -205,12 +207,12 @@ impl RawMap {
         bail!("map `{}`: {operation}: its keys change faster than they are read", self.name())
     }
 
-    /// Writes entries, given one after the other; returns how many, less those that `update` rules out. One
-    /// call for all with [`Update::Any`] only: the kernel takes no other flag there.
+    /// Writes entries, given one after the other; returns how many, less those that `update` rules
+    /// out. One call for all with [`Update::Any`] only: the kernel takes no other flag there.
     ///
     /// # Errors
-    /// A length is wrong, the map is full, or the kernel refuses for another reason; what was written until
-    /// then stays.
+    /// A length is wrong, the map is full, or the kernel refuses for another reason; what was
+    /// written until then stays.
     pub fn update_batch(&self, keys: &[u8], values: &[u8], update: Update) -> Result<usize> {
         let given = self.count_keys("update_batch", keys)?;
         let wanted = given * self.value_len();
@@ -235,7 +237,8 @@ impl RawMap {
     /// Removes keys, given one after the other; returns how many were there.
     ///
     /// # Errors
-    /// A length is wrong, or the kernel refuses, as it does for arrays; what was removed until then is gone.
+    /// A length is wrong, or the kernel refuses, as it does for arrays; what was removed until then
+    /// is gone.
     pub fn delete_batch(&self, keys: &[u8]) -> Result<usize> {
         let given = self.count_keys("delete_batch", keys)?;
         let size = self.key_size();
@@ -257,8 +260,8 @@ impl RawMap {
         Ok(given / wanted)
     }
 
-    /// Does `batch` from the first entry that is not done, or `single` for each, until all `given` ones are
-    /// done or skipped.
+    /// Does `batch` from the first entry that is not done, or `single` for each, until all `given`
+    /// ones are done or skipped.
     fn write(
         &self,
         operation: &'static str,

@@ -1,7 +1,7 @@
 //! The calls into the kernel and libbpf: all of this folder's unsafe code.
 //!
-//! Each checks that the buffers are as long as the kernel will take them to be, and only then lets it see
-//! them.
+//! Each checks that the buffers are as long as the kernel will take them to be, and only then lets
+//! it see them.
 
 use crate::Record;
 use crate::maps::error::Refusal;
@@ -79,8 +79,8 @@ impl Handle {
             inner_map_fd: inner.map_or(0, Self::raw_fd) as u32,
             ..Default::default()
         };
-        // SAFETY: the name is a C string and the options a struct of the size that it says; libbpf copies
-        // both.
+        // SAFETY: the name is a C string and the options a struct of the size that it says; libbpf
+        // copies both.
         let fd = unsafe {
             libbpf_sys::bpf_map_create(
                 kind.into(),
@@ -174,7 +174,8 @@ impl Handle {
     pub(super) fn next_key(&self, after: Option<&[u8]>, next: &mut [u8]) -> Result<(), Refusal> {
         self.check_key(next)?;
         after.map_or(Ok(()), |key| self.check_key(key))?;
-        // SAFETY: the kernel reads a key unless it is null, and writes one; both sizes were checked.
+        // SAFETY: the kernel reads a key unless it is null, and writes one; both sizes were
+        // checked.
         done(unsafe {
             libbpf_sys::bpf_map_get_next_key(
                 self.raw_fd(),
@@ -184,13 +185,14 @@ impl Handle {
         })
     }
 
-    /// How long the kernel's note on where a batch ended may be: a `u32` for hashes, a key for others.
+    /// How long the kernel's note on where a batch ended may be: a `u32` for hashes, a key for
+    /// others.
     pub(super) fn token_len(&self) -> usize {
         self.key_size.max(4)
     }
 
-    /// Reads, and takes out if `take`, as many entries as fit into the buffers, from where the token
-    /// `from` says.
+    /// Reads, and takes out if `take`, as many entries as fit into the buffers, from where the
+    /// token `from` says.
     pub(super) fn read_batch(
         &self,
         take: bool,
@@ -210,8 +212,9 @@ impl Handle {
         } else {
             libbpf_sys::bpf_map_lookup_batch
         };
-        // SAFETY: the kernel reads one token and writes the other, and at most `count` keys and values,
-        // whose room was checked. libbpf declares `in_batch` mutable but only passes it on to be read.
+        // SAFETY: the kernel reads one token and writes the other, and at most `count` keys and
+        // values, whose room was checked. libbpf declares `in_batch` mutable but only passes it on
+        // to be read.
         let result = errno(unsafe {
             call(
                 self.raw_fd(),
@@ -310,7 +313,8 @@ pub(in crate::maps) trait PerfSink: Send + 'static {
     fn lost(&mut self, cpu: u32, records: u64);
 }
 
-/// A perf buffer of libbpf: a ring for every online CPU. (libbpf-rs makes one of its own maps only.)
+/// A perf buffer of libbpf: a ring for every online CPU. (libbpf-rs makes one of its own maps
+/// only.)
 pub(in crate::maps) struct PerfRings<S> {
     ptr: NonNull<libbpf_sys::perf_buffer>,
     sink: Arc<Mutex<S>>,
@@ -318,8 +322,8 @@ pub(in crate::maps) struct PerfRings<S> {
     _map: OwnedFd,
 }
 
-// SAFETY: libbpf's perf buffer has no thread affinity, and `&mut self` keeps threads apart; the sink is
-// `Send`.
+// SAFETY: libbpf's perf buffer has no thread affinity, and `&mut self` keeps threads apart; the
+// sink is `Send`.
 unsafe impl<S: PerfSink> Send for PerfRings<S> {}
 
 impl<S: PerfSink> PerfRings<S> {

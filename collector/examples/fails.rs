@@ -1,0 +1,42 @@
+//! A plugin that fails where it is told to. For the collector's tests.
+use plugin_api::prelude::*;
+
+options! {
+    /// What `[plugin.fails]` takes.
+    pub struct Options {
+        /// `init`, `call` or `deinit`.
+        at: String = "call".to_owned(),
+    }
+}
+
+table! {
+    /// Calls that failed.
+    fails {
+        /// Always 1.
+        count: counter,
+    }
+}
+
+struct Fails(Options);
+
+impl Plugin for Fails {
+    type Options = Options;
+
+    fn init(options: Options) -> Result<Self> {
+        ensure!(options.at != "init", "no such function: tcp_v4_rcv");
+        Ok(Self(options))
+    }
+
+    fn call(&mut self, _: &Tick, lines: &mut Lines) -> Result<()> {
+        lines.push(fails::Row { count: 1 })?;
+        ensure!(self.0.at != "call", "map `start` cannot be read");
+        Ok(())
+    }
+
+    fn deinit(self) -> Result<()> {
+        ensure!(self.0.at != "deinit", "the link does not let go");
+        Ok(())
+    }
+}
+
+export_plugin!(Fails: fails);

@@ -1,0 +1,258 @@
+//! The configuration: TOML, every key optional.
+//!
+//! The host's own keys are checked here, before anything is loaded; a plugin's options are checked
+//! against its description when it is loaded ([`options`]).
+
+pub mod options;
+mod section;
+
+use crate::encode::{Tags, check_key};
+use crate::nearest::{did_you_mean, nearest};
+use crate::output::{OutputConfig, QUEUE_BYTES, Target};
+use crate::sink::Limits;
+use log::LevelFilter;
+use options::PluginOption;
+use section::{Section, Source, Value};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::de::DeValue;
+
+/// No interval is shorter: below, ticks cost more than they tell.
+pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// And none is longer, so that sums of them stay far from overflow.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Output kinds that are planned.
+const LATER: [&str; 8] =
+    ["unix", "unixgram", "tcp", "udp", "influxdb1", "influxdb2", "influxdb3", "victoriametrics"];
+
+/// The keys of `[plugin.NAME]` that are the host's. The rest are the plugin's own options.
+pub const HOST_KEYS: [&str; 5] = ["interval", "tags", "enabled", "max_lines", "max_bytes"];
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Between ticks.
+    pub interval: Duration,
+    /// The plugins folder, when one is named.
+    pub plugins: Option<PathBuf>,
+    /// Tags of every line.
+    pub tags: Tags,
+    /// `u64` stays unsigned on the wire.
+    pub uint: bool,
+    /// How much goes to standard error.
+    pub log: LevelFilter,
+    /// Where lines go; empty means standard output.
+    pub outputs: Vec<OutputConfig>,
+    /// `[plugin.NAME]`, by name.
+    pub sections: BTreeMap<String, PluginConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            plugins: None,
+            tags: Tags::new(),
+            uint: false,
+            log: LevelFilter::Info,
+            outputs: Vec::new(),
+            sections: BTreeMap::new(),
+        }
+    }
+}
+
+/// One `[plugin.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PluginConfig {
+    /// Between its ticks; the global one when none is given.
+    pub interval: Option<Duration>,
+    /// Tags of its lines, over the global ones.
+    pub tags: Tags,
+    /// Whether it runs.
+    pub enabled: bool,
+    /// Its caps per tick.
+    pub limits: Limits,
+    /// Its own options, not yet checked.
+    pub options: Vec<PluginOption>,
+}
+
+impl Default for PluginConfig {
+    fn default() -> Self {
+        Self {
+            interval: None,
+            tags: Tags::new(),
+            enabled: true,
+            limits: Limits::DEFAULT,
+            options: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration; `name` is its file's, for messages.
+    ///
+    /// # Errors
+    /// All problems, one a line, each with file, line, column, the key and what is wanted.
+    pub fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let source = Source::new(name, text);
+        let table = source.parse()?;
+        let mut top = Section::new(&source, "", &table);
+        let default = Self::default();
+        let mut config = Self {
+            interval: interval(&mut top).unwrap_or(default.interval),
+            plugins: top.text("plugins").map(PathBuf::from),
+            tags: tags(&mut top),
+            uint: top.flag("uint").unwrap_or(default.uint),
+            log: log(&mut top).unwrap_or(default.log),
+            ..default
+        };
+        for output in top.sections("output") {
+            config.outputs.extend(self::output(output));
+        }
+        for (name, section) in top.sections_by_name("plugin") {
+            config.sections.insert(name, plugin(section));
+        }
+        top.refuse_the_rest();
+        source.problems().map(|()| config)
+    }
+}
+
+fn interval(section: &mut Section<'_>) -> Option<Duration> {
+    section.read("interval", "a duration such as \"10s\"", |value| {
+        parse_interval(value.get_ref().as_str().ok_or("")?)
+    })
+}
+
+/// Reads an interval.
+///
+/// # Errors
+/// What is wrong with it; empty when it is no duration at all.
+pub fn parse_interval(text: &str) -> Result<Duration, &'static str> {
+    let interval = humantime::parse_duration(text).map_err(|_| "")?;
+    if interval < SHORTEST_INTERVAL {
+        Err("the shortest is 10ms")
+    } else if interval > LONGEST_INTERVAL {
+        Err("the longest is a year")
+    } else {
+        Ok(interval)
+    }
+}
+
+fn tags(section: &mut Section<'_>) -> Tags {
+    let source = section.source;
+    let mut tags = Tags::new();
+    for (key, value) in section.table("tags") {
+        let name = key.get_ref();
+        if let Err(error) = check_key("tag", name) {
+            source.problem(key.span().start, format!("{error:#}"));
+        } else if let Some(text) = value.get_ref().as_str() {
+            tags.insert(name.to_string(), text.to_owned());
+        } else {
+            let text = format!("tag `{name}` must be a text in quotes");
+            source.problem(value.span().start, text);
+        }
+    }
+    tags
+}
+
+fn log(section: &mut Section<'_>) -> Option<LevelFilter> {
+    section.read("log", "one of off, error, warn, info, debug, trace", |value| {
+        value.get_ref().as_str().and_then(|text| text.parse().ok()).ok_or("")
+    })
+}
+
+fn output(mut section: Section<'_>) -> Option<OutputConfig> {
+    let source = section.source;
+    let kind = section.read("kind", "a text such as \"stdout\"", text);
+    let Some((kind, at)) = kind else {
+        section.missing("kind");
+        return None;
+    };
+    let queue_bytes = section.positive("queue_bytes");
+    let target = match &*kind {
+        "stdout" => Target::Stdout,
+        "file" => match section.text("path") {
+            Some(path) => Target::File(path.into()),
+            None => {
+                section.missing("path");
+                return None;
+            }
+        },
+        kind => {
+            source.problem(at, unknown_kind(kind));
+            return None; // its other keys are those of a kind that nobody knows here
+        }
+    };
+    section.refuse_the_rest();
+    let queue_bytes = queue_bytes.map_or(QUEUE_BYTES, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    Some(OutputConfig { target, queue_bytes })
+}
+
+fn text(value: &Value<'_>) -> Result<(String, usize), &'static str> {
+    let text = value.get_ref().as_str().ok_or("")?;
+    Ok((text.to_owned(), value.span().start))
+}
+
+fn unknown_kind(kind: &str) -> String {
+    if LATER.contains(&kind) {
+        return format!("output kind `{kind}` comes later; now there are stdout and file");
+    }
+    let near = nearest(kind, ["stdout", "file"]);
+    format!("unknown output kind `{kind}`{}: known are stdout and file", did_you_mean(near))
+}
+
+/// Reads an output as `--output` takes it: `stdout`, `file:PATH`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_output(url: &str) -> Result<OutputConfig, String> {
+    let (kind, rest) = url.split_once(':').unwrap_or((url, ""));
+    let target = match (kind, rest) {
+        ("stdout", "") => Target::Stdout,
+        ("stdout", _) => return Err("stdout takes no path".to_owned()),
+        ("file", "") => return Err("a file needs a path: file:PATH".to_owned()),
+        ("file", path) => Target::File(path.into()),
+        (kind, _) => return Err(unknown_kind(kind)),
+    };
+    Ok(OutputConfig { target, queue_bytes: QUEUE_BYTES })
+}
+
+fn plugin(mut section: Section<'_>) -> PluginConfig {
+    let default = PluginConfig::default();
+    PluginConfig {
+        interval: interval(&mut section),
+        tags: tags(&mut section),
+        enabled: section.flag("enabled").unwrap_or(default.enabled),
+        limits: Limits {
+            lines: section.positive("max_lines").unwrap_or(default.limits.lines),
+            bytes: section
+                .positive("max_bytes")
+                .map_or(default.limits.bytes, |n| usize::try_from(n).unwrap_or(usize::MAX)),
+        },
+        options: section.rest(),
+    }
+}
+
+/// A value as the JSON that a plugin takes.
+fn json(value: &DeValue<'_>) -> Option<serde_json::Value> {
+    Some(match value {
+        DeValue::String(text) => text.to_string().into(),
+        DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix()).ok()?.into(),
+        DeValue::Float(n) => n.as_str().parse::<f64>().ok()?.into(),
+        DeValue::Boolean(flag) => (*flag).into(),
+        DeValue::Datetime(time) => time.to_string().into(),
+        DeValue::Array(list) => list.iter().map(|v| json(v.get_ref())).collect::<Option<_>>()?,
+        DeValue::Table(table) => {
+            let entry = |(key, value): (&section::Key<'_>, &Value<'_>)| {
+                Some((key.get_ref().to_string(), json(value.get_ref())?))
+            };
+            serde_json::Value::Object(table.iter().map(entry).collect::<Option<_>>()?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! This process and the machine: what the host asks the C library and /proc about itself.
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// What the process uses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Resident memory.
+    pub rss_bytes: i64,
+    /// Processor time since the start.
+    pub cpu_ns: u64,
+    /// Threads.
+    pub threads: i64,
+}
+
+/// Reads it; what /proc does not tell is 0.
+#[must_use]
+pub fn usage() -> Usage {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let number = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0i64)
+    };
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    Usage {
+        rss_bytes: number("VmRSS:") * 1024,
+        cpu_ns: cpu.tv_sec.unsigned_abs() * 1_000_000_000 + cpu.tv_nsec.unsigned_abs(),
+        threads: number("Threads:"),
+    }
+}
+
+/// The machine's name.
+#[must_use]
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Gives memory that is free but still ours back to the kernel.
+pub fn trim_memory() {
+    // glibc only; elsewhere the allocator has its own ways.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer and may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Ends the process at once: no destructor and no atexit handler runs beside a thread that hangs in a
+/// plugin.
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: ends the process; nothing is running after it.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_uses_memory_time_and_a_thread() {
+        let usage = usage();
+        assert!(usage.rss_bytes > 100_000, "{usage:?}");
+        assert!(usage.cpu_ns > 1_000, "{usage:?}");
+        assert!(usage.threads >= 1, "{usage:?}");
+    }
+}

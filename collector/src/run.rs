@@ -1,0 +1,236 @@
+//! The collector at work: everything is started, ticks go by, everything is ended.
+
+use crate::batch::{Batch, Batches, CHANNEL, Message};
+use crate::cli::Settings;
+use crate::folder;
+use crate::metrics::{Metrics, Subject};
+use crate::output::{Outlet, route};
+use crate::process::{exit_now, trim_memory};
+use crate::schedule::{End, Schedule};
+use crate::signals;
+use crate::start::{Starter, open_outlets, warn_of_sections_without_plugin};
+use crate::stop::{Order, Stopper, stop};
+use crate::tick::Now;
+use anyhow::{Context, Result, bail};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select, unbounded};
+use plugin_api::Tick;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Plugins that take longer to start are not waited for.
+const START: Duration = Duration::from_secs(5);
+/// How long the end may take: calls under way, and then the outputs, together.
+const END_OF_PLUGINS: Duration = Duration::from_secs(3);
+const END: Duration = Duration::from_secs(5);
+
+/// Runs until a signal, the last of `--ticks`, or the loss of all outputs. The exit code.
+///
+/// # Errors
+/// It cannot start.
+pub fn run(settings: &Settings) -> Result<u8> {
+    let folder = folder::open(settings)?;
+    folder::check_names(&folder, settings.only.iter().map(String::as_str))?;
+    let signals = signals::listen()?;
+    let (gone_sender, gone) = unbounded();
+    let outlets = open_outlets(settings, &gone_sender)?;
+    let (batches, receiver) = bounded(CHANNEL);
+    start_router(receiver, &outlets)?;
+
+    let (stopper, stop) = stop();
+    let (ready_sender, ready) = bounded(0);
+    let (opener, gate) = unbounded();
+    let (done_sender, done) = bounded(0);
+    let mut starter = Starter {
+        settings,
+        batches: batches.clone(),
+        stop,
+        ready: ready_sender,
+        gate,
+        done: done_sender,
+        subjects: Vec::new(),
+        tables: BTreeMap::new(),
+    };
+    warn_of_sections_without_plugin(settings, &folder.plugins);
+    let chosen = |name: &String| match &*settings.only {
+        [] => settings.plugin(name).enabled,
+        only => only.contains(name),
+    };
+    let mut running = 0;
+    for plugin in folder.plugins {
+        if chosen(&plugin.description.name) {
+            running += usize::from(starter.start(&plugin)?);
+        }
+    }
+    if settings.only.is_empty() {
+        starter.refused(&folder.refused);
+    }
+    if running == 0 {
+        bail!("nothing can run: no plugin in the folder can be started");
+    }
+    let subjects = starter.into_subjects();
+
+    let mut collector = Collector {
+        metrics: Metrics::new(&settings.config.tags, settings.config.uint)?,
+        measured: Instant::now(),
+        seq: 0,
+        subjects,
+        outlets,
+        batches,
+        signals,
+        gone,
+    };
+    let end = collector.wait_for_starts(&ready).unwrap_or_else(|| {
+        trim_memory();
+        let now = Now::read();
+        for _ in 0..running {
+            let _ = opener.send(now);
+        }
+        collector.collect(Schedule::new(settings.config.interval, settings.ticks, now))
+    });
+    drop(opener);
+    Ok(collector.end(end, stopper, &done))
+}
+
+fn start_router(batches: Receiver<Message>, outlets: &[Outlet]) -> Result<()> {
+    let queues: Vec<_> = outlets.iter().map(Outlet::queue).collect();
+    thread::Builder::new()
+        .name("router".to_owned())
+        .spawn(move || route(&batches, &queues))
+        .context("starting the router's thread")?;
+    Ok(())
+}
+
+/// The main thread's part.
+struct Collector {
+    metrics: Metrics,
+    /// When the metrics were last taken.
+    measured: Instant,
+    seq: u64,
+    subjects: Vec<Subject>,
+    outlets: Vec<Outlet>,
+    batches: Batches,
+    signals: Receiver<&'static str>,
+    gone: Receiver<()>,
+}
+
+impl Collector {
+    /// Until every plugin has started or failed to, but not for ever.
+    fn wait_for_starts(&self, ready: &Receiver<Infallible>) -> Option<End> {
+        select! {
+            recv(ready) -> _ => None,
+            recv(self.signals) -> signal => Some(End::Signal(signal.unwrap_or_default())),
+            default(START) => {
+                for Subject { ledger, .. } in &self.subjects {
+                    if ledger.starting_for(START) {
+                        log::warn!("{}: still starting; the others begin", ledger.name());
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// Ticks, until there is a reason to end.
+    fn collect(&mut self, mut schedule: Schedule) -> End {
+        // Overruns are found within the shortest deadline, without waking for nothing.
+        let shortest = self.subjects.iter().filter_map(|s| s.ledger.deadline()).min();
+        let watch =
+            shortest.unwrap_or_default().clamp(Duration::from_millis(10), Duration::from_secs(1));
+        loop {
+            let now = Now::read();
+            self.watch(now.mono);
+            let step = schedule.step(now);
+            if let Some(time_ns) = step.report {
+                self.report(time_ns);
+            }
+            if let Some(end) = step.end {
+                return end;
+            }
+            select! {
+                recv(self.signals) -> signal => return End::Signal(signal.unwrap_or_default()),
+                recv(self.gone) -> _ => {
+                    if self.outlets.iter().all(Outlet::gone) {
+                        return End::OutputsGone;
+                    }
+                }
+                default(step.sleep.min(watch)) => {}
+            }
+        }
+    }
+
+    fn watch(&self, now: Instant) {
+        for subject in &self.subjects {
+            if let Some(text) = subject.ledger.watch(now) {
+                log::warn!("{}: {text}", subject.ledger.name());
+            }
+        }
+    }
+
+    /// Sends the collector's own lines.
+    fn report(&mut self, time_ns: i64) {
+        let elapsed = self.measured.elapsed();
+        self.measured += elapsed;
+        let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let tick = Tick { seq: self.seq, time_ns, elapsed_ns };
+        self.seq += 1;
+        let (lines, bytes) = self.metrics.take(&tick, &self.subjects, &self.outlets);
+        let batch = Batch { plugin: "collector".into(), tick, lines, bytes };
+        let _ = self.batches.send(Message::Batch(Arc::new(batch)));
+    }
+
+    /// Ends plugins, then outputs, each within its time.
+    fn end(mut self, end: End, mut stopper: Stopper, done: &Receiver<Infallible>) -> u8 {
+        let now = Now::read();
+        let end_by = now.mono + END;
+        log::info!("ending: {end}");
+        let (order, report) = match end {
+            End::Signal(_) => (Order::LastTick(now.wall_ns), Some(now.wall_ns)),
+            End::Ticks(time_ns) => (Order::NoneAfter(time_ns), Some(time_ns)),
+            End::OutputsGone => (Order::NoneAfter(i64::MIN), None),
+        };
+        stopper.stop(order);
+        let plugins_ended = self.wait_for_plugins(done, now.mono + END_OF_PLUGINS);
+        if let Some(time_ns) = report {
+            self.report(time_ns);
+        }
+        let _ = self.batches.send(Message::End(end_by));
+        while !self.outlets.iter().all(Outlet::finished) && Instant::now() < end_by {
+            thread::sleep(Duration::from_millis(1));
+        }
+        for outlet in &self.outlets {
+            log::info!("output {}: {}", outlet.name(), outlet.books());
+        }
+        let ran = self.subjects.iter().any(|subject| subject.ledger.ever_started());
+        if !ran {
+            log::error!("nothing could run: no plugin ever started");
+        }
+        let code = u8::from(!ran);
+        if !plugins_ended || !self.outlets.iter().all(Outlet::finished) {
+            exit_now(code); // a thread hangs: no destructor may run beside it
+        }
+        code
+    }
+
+    /// Waits for the plugins' threads, and watches them meanwhile.
+    fn wait_for_plugins(&self, done: &Receiver<Infallible>, end_by: Instant) -> bool {
+        loop {
+            let now = Instant::now();
+            self.watch(now);
+            let left = end_by.saturating_duration_since(now).min(Duration::from_millis(100));
+            match done.recv_timeout(left) {
+                Ok(never) => match never {},
+                Err(RecvTimeoutError::Disconnected) => return true,
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= end_by => {
+                    for Subject { ledger, .. } in self.subjects.iter().filter(|s| s.hangs()) {
+                        log::warn!("{}: has not ended in time: left behind", ledger.name());
+                    }
+                    return false;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One bad plugin costs one plugin.
+
+use crate::process::{Ended, folder, run};
+
+/// Runs `good` beside a bad one for 12 ticks, and makes sure that it does not notice.
+fn beside_good(bad: &str, args: &[&str]) -> Ended {
+    let plugins = folder(&["good", bad]);
+    let args = [&["--interval", "100ms", "--ticks", "12"], args].concat();
+    let ended = run(plugins.path(), &args);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let good: Vec<u64> = ended.table("good").map(|line| line.u64("calls")).collect();
+    let missed = ended.sum("good", "ticks_missed");
+    assert_eq!(good.len() as u64 + missed, 12, "{}", ended.stderr);
+    assert!(good.windows(2).all(|two| two[1] == two[0] + 1), "{good:?}");
+    // A machine under load may make it late, but never more than that.
+    let states = ended.states("good");
+    assert!(states.iter().all(|state| state == "running" || state == "late"), "{states:?}");
+    assert_eq!(ended.sum("good", "errors"), 0);
+    ended
+}
+
+#[test]
+fn a_plugin_that_panics_is_quarantined_and_started_again_by_itself() {
+    let ended = beside_good("panics", &[]);
+    assert_eq!(ended.states("panics"), ["quarantined"]);
+    assert!(ended.reasons("panics").contains("panic at "), "{}", ended.reasons("panics"));
+    assert!(ended.reasons("panics").contains("as it was told to"));
+    // Called at ticks 1, 3, 6 and 11: after 1, 2 and 4 intervals it is started, at the next one called.
+    let calls = ended.sum("panics", "calls");
+    assert!((2..=4).contains(&calls), "{calls} calls");
+    assert_eq!(ended.sum("panics", "errors"), calls);
+    assert_eq!(ended.table("panics").count() as u64, calls, "what it pushed before is sent");
+}
+
+#[test]
+fn a_plugin_whose_calls_fail_is_quarantined_after_three() {
+    let ended = beside_good("fails", &[]);
+    assert_eq!(ended.states("fails"), ["failed", "quarantined"]);
+    assert!(ended.reasons("fails").contains("map `start` cannot be read"));
+    assert_eq!(ended.table("fails").count() as u64, ended.sum("fails", "calls"));
+    let first_quarantined =
+        ended.about("fails").iter().position(|l| l.text("state") == "quarantined").unwrap();
+    assert!(first_quarantined >= 2, "{:?}", ended.states("fails"));
+}
+
+#[test]
+fn a_plugin_that_cannot_start_says_why_and_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.toml");
+    std::fs::write(&config, "[plugin.fails]\nat = \"init\"\n").unwrap();
+    let ended = beside_good("fails", &["--config", config.to_str().unwrap()]);
+    assert_eq!(ended.states("fails"), ["quarantined"]);
+    assert!(ended.reasons("fails").contains("no such function: tcp_v4_rcv"));
+    assert_eq!(ended.sum("fails", "calls"), 0);
+    let starts = ended.sum("fails", "errors");
+    assert!((2..=5).contains(&starts), "{starts} starts in 12 intervals");
+}
+
+#[test]
+fn a_plugin_that_floods_is_cut_at_its_cap_and_the_rest_counted() {
+    // Intervals of its own: a million refused rows take a while in a debug build.
+    let plugins = folder(&["good", "floods"]);
+    let ended = run(plugins.path(), &["--interval", "2s", "--ticks", "1"]);
+    assert_eq!(ended.table("good").count(), 1);
+    assert_eq!(ended.table("floods").count(), 10_000);
+    assert_eq!(ended.sum("floods", "lines"), 10_000);
+    assert_eq!(ended.sum("floods", "dropped_full"), 990_000);
+    let reasons = ended.reasons("floods");
+    assert!(reasons.contains("over the cap of 10000 lines and 4194304 bytes a tick"), "{reasons}");
+    let host = ended.table("collector_host").last().unwrap();
+    assert!(host.u64("rss_bytes") < 60 << 20, "{host:?}");
+}
+
+#[test]
+fn caps_are_configured_per_plugin() {
+    let dir = folder(&["good", "floods"]);
+    let config = dir.path().join("c.toml");
+    let text = "[plugin.floods]\nmax_bytes = 1000\n[plugin.good]\nlines = 50\nmax_lines = 20\n";
+    std::fs::write(&config, text).unwrap();
+    let args = ["--interval", "2s", "--ticks", "1", "--config", config.to_str().unwrap()];
+    let ended = run(dir.path(), &args);
+    assert_eq!(ended.table("good").count(), 20);
+    assert_eq!(ended.sum("good", "dropped_full"), 31, "the histogram is over the cap too");
+    let bytes = ended.sum("floods", "bytes");
+    assert!((900..=1000).contains(&bytes), "{bytes}");
+    let floods = ended.table("floods").count() as u64;
+    assert_eq!(floods + ended.sum("floods", "dropped_full"), 1_000_000);
+}
+
+#[test]
+fn a_plugin_that_never_returns_is_late_and_left_behind_at_the_end() {
+    let ended = beside_good("sleeps", &[]);
+    assert_eq!(ended.table("sleeps").count(), 1);
+    assert_eq!(ended.states("sleeps"), ["running", "late"]);
+    assert_eq!(ended.sum("sleeps", "overruns"), 1);
+    let reasons = ended.reasons("sleeps");
+    assert!(reasons.contains("a call is running for "), "{reasons}");
+    assert!(reasons.contains(" s, its deadline is 0.1 s"), "{reasons}");
+    assert!(ended.stderr.contains("sleeps: has not ended in time"), "{}", ended.stderr);
+    assert!(ended.took.as_secs_f64() < 1.2 + 1.0 + 5.0, "{:?}", ended.took);
+}
+
+#[test]
+fn a_plugin_that_takes_longer_than_its_interval_skips_ticks_and_counts_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.toml");
+    std::fs::write(&config, "[plugin.sleeps]\ntime = \"250ms\"\n").unwrap();
+    let ended = beside_good("sleeps", &["--config", config.to_str().unwrap()]);
+    let calls = ended.sum("sleeps", "calls");
+    assert!((2..=4).contains(&calls), "{calls} calls");
+    assert_eq!(ended.sum("sleeps", "overruns"), calls);
+    assert!(ended.sum("sleeps", "ticks_missed") >= 4);
+    for line in ended.table("sleeps") {
+        assert_eq!(line.time_ns % 100_000_000, 0, "still on the grid");
+    }
+}
+
+#[test]
+fn a_plugin_that_never_starts_holds_up_the_others_for_five_seconds_at_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.toml");
+    std::fs::write(&config, "[plugin.sleeps]\nstart = \"1h\"\n").unwrap();
+    let ended = beside_good("sleeps", &["--config", config.to_str().unwrap()]);
+    assert_eq!(ended.states("sleeps"), ["loading"]);
+    assert!(ended.reasons("sleeps").contains("init has been running for 5 s"));
+    assert!(ended.took.as_secs_f64() < 5.0 + 1.3 + 5.0, "{:?}", ended.took);
+}
+
+#[test]
+fn a_row_outside_of_a_call_is_dropped_and_counted() {
+    let ended = beside_good("outside", &[]);
+    assert!(ended.sum("outside", "dropped_closed") > 50);
+    assert!(ended.reasons("outside").contains("pushed lines outside of a call"));
+    // Its thread may hit a call; then the line counts like any other.
+    assert_eq!(ended.table("outside").count() as u64, ended.sum("outside", "lines"));
+    assert!(ended.table("outside").count() >= 10);
+}
+
+#[test]
+fn all_bad_ones_together_still_cost_good_nothing() {
+    let plugins = folder(&["good", "panics", "fails", "outside", "sleeps"]);
+    std::fs::write(plugins.path().join("text.so"), "no library").unwrap();
+    let ended = run(plugins.path(), &["--interval", "100ms", "--ticks", "10"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let good = ended.table("good").count() as u64;
+    assert_eq!(good + ended.sum("good", "ticks_missed"), 10);
+    for (plugin, state) in [
+        ("panics", "quarantined"),
+        ("fails", "quarantined"),
+        ("sleeps", "late"),
+        ("text", "refused"),
+    ] {
+        let last = ended.states(plugin).pop().unwrap();
+        assert_eq!(last, state, "{plugin}: {:?}", ended.states(plugin));
+    }
+    assert!(ended.reasons("text").contains("a text file"));
+}

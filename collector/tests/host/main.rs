@@ -1,0 +1,7 @@
+//! The real program with real plugins: the examples of this package, each a shared library.
+
+mod command_line;
+mod guards;
+mod process;
+mod refused;
+mod stop;

@@ -1,0 +1,159 @@
+//! Ticks, and the end.
+
+use crate::process::{Running, collector, folder, run};
+use std::io::Read;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+#[test]
+fn n_ticks_are_n_ticks_on_the_grid() {
+    let plugins = folder(&["good", "outside"]);
+    for n in [1, 3] {
+        let ended = run(plugins.path(), &["--interval", "200ms", "--ticks", &n.to_string()]);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let times: Vec<i64> = ended.table("good").map(|line| line.time_ns).collect();
+        assert_eq!(times.len() as u64 + ended.sum("good", "ticks_missed"), n);
+        assert!(times.iter().all(|time| time % 200_000_000 == 0), "{times:?}");
+        assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+        for table in ["collector_host", "collector_output"] {
+            let own: Vec<i64> = ended.table(table).map(|line| line.time_ns).collect();
+            assert_eq!(own.last(), times.last(), "{table}");
+            assert!(own.len() as u64 <= n, "{table}");
+        }
+        assert_eq!(
+            ended.sum("good", "calls"),
+            times.len() as u64,
+            "the last report knows of the last call"
+        );
+        assert!(!ended.states("good").contains(&"stopped".to_owned()), "its state of work stays");
+    }
+}
+
+#[test]
+fn intervals_are_per_plugin_and_measured() {
+    let plugins = folder(&["good", "panics", "fails"]);
+    let config = plugins.path().join("c.toml");
+    let text =
+        "interval = \"400ms\"\n[plugin.good]\ninterval = \"100ms\"\n[plugin.fails]\nat = \"\"\n";
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let ended = run(plugins.path(), &["--config", config, "--only", "good,fails", "--ticks", "2"]);
+    assert_eq!(ended.table("panics").count(), 0);
+    assert_eq!(ended.table("fails").count() as u64 + ended.sum("fails", "ticks_missed"), 2);
+    let good = ended.table("good").count();
+    assert!(
+        (3..=8).contains(&good),
+        "{good} ticks of 100 ms in two of 400 ms and the way to the first"
+    );
+    for line in ended.table("good").skip(1) {
+        let interval = line.u64("interval_ns");
+        assert!((20_000_000..2_000_000_000).contains(&interval), "{interval}");
+    }
+    let last = |table| ended.table(table).last().unwrap().time_ns;
+    let apart = last("good").abs_diff(last("fails"));
+    assert!(apart <= 400_000_000, "all end at the last base tick: {apart}");
+}
+
+#[test]
+fn on_a_signal_the_last_partial_tick_is_emitted() {
+    for signal in ["TERM", "INT"] {
+        let plugins = folder(&["good"]);
+        let running = Running::start(collector(plugins.path(), &["--interval", "1h"]));
+        running.wait_for("good: by nobody"); // it starts
+        sleep(Duration::from_millis(200));
+        running.signal(signal);
+        let ended = running.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let lines: Vec<_> = ended.table("good").collect();
+        assert_eq!(lines.len(), 1, "{}", ended.stderr);
+        assert!(lines[0].u64("interval_ns") < 20_000_000_000, "{:?}", lines[0]);
+        assert_eq!(ended.states("good"), ["stopped"]);
+        assert_eq!(ended.about("good")[0].time_ns, lines[0].time_ns);
+        assert!(ended.stderr.contains(&format!("ending: SIG{signal}")), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("output stdout: 5 lines produced = 5 delivered"),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+#[test]
+fn a_plugin_that_hangs_does_not_hold_up_the_end() {
+    let plugins = folder(&["good", "sleeps"]);
+    let running = Running::start(collector(plugins.path(), &["--interval", "100ms"]));
+    running.wait_for("sleeps: a call is running for");
+    let told = Instant::now();
+    running.signal("TERM");
+    let ended = running.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
+    assert_eq!(ended.states("sleeps").pop().unwrap(), "late");
+    let last = ended.table("good").last().unwrap();
+    assert_ne!(last.time_ns % 100_000_000, 0, "good's partial tick is there");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let plugins = folder(&["sleeps"]);
+    let running = Running::start(collector(plugins.path(), &["--interval", "100ms"]));
+    running.wait_for("a call is running for");
+    running.signal("INT");
+    running.wait_for("ending: SIGINT");
+    running.signal("INT");
+    let ended = running.end();
+    assert_eq!(ended.code, Some(130));
+    assert!(!ended.stderr.contains("has not ended in time"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it() {
+    let plugins = folder(&["good"]);
+    let mut child = collector(plugins.path(), &["--interval", "50ms"]).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 10]).unwrap();
+    drop(stdout);
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+    assert!(stderr.contains("ending: the outputs are gone"), "{stderr}");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_matter_while_another_output_lives() {
+    let plugins = folder(&["good"]);
+    let file = plugins.path().join("lines");
+    let url = format!("file:{}", file.display());
+    let args = ["--interval", "50ms", "--ticks", "20", "--output", "stdout", "--output", &url];
+    let mut child = collector(plugins.path(), &args).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+    let lines = collector::read::read(&std::fs::read(file).unwrap()).unwrap();
+    let good = lines.iter().filter(|line| line.table == "good").count() as u64;
+    let about = lines.iter().filter(|line| line.tag("plugin") == "good");
+    assert_eq!(good + about.map(|line| line.u64("ticks_missed")).sum::<u64>(), 20);
+    let stdout = lines.iter().filter(|line| line.tag("output") == "stdout");
+    let lost: u64 = stdout.map(|line| line.u64("lines_dropped_error")).sum();
+    assert!(lost >= good, "{lost} lines counted as lost");
+}
+
+#[test]
+fn the_books_of_every_output_balance() {
+    let plugins = folder(&["good"]);
+    let file = plugins.path().join("lines");
+    let url = format!("file:{}", file.display());
+    let args = ["--interval", "50ms", "--ticks", "10", "--output", "stdout", "--output", &url];
+    let ended = run(plugins.path(), &args);
+    assert_eq!(std::fs::read_to_string(file).unwrap(), ended.stdout);
+    for output in ["stdout", &url] {
+        let about = || ended.table("collector_output").filter(|line| line.tag("output") == output);
+        let sum = |field| about().map(|line| line.u64(field)).sum::<u64>();
+        let waiting = about().last().unwrap().u64("lines_waiting");
+        let dropped = sum("lines_dropped_full") + sum("lines_dropped_error");
+        assert_eq!(sum("lines_produced"), sum("lines_delivered") + waiting + dropped);
+        let all = format!("output {output}: {0} lines produced = {0} delivered", ended.lines.len());
+        assert!(ended.stderr.contains(&all), "{}", ended.stderr);
+    }
+}
