@@ -25,6 +25,16 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
+/*
+ * bpf_map_update_elem() with its result as the int that it is: up to Linux 6.3 the helper's "long" has
+ * undefined upper bits, so that it equals no -EEXIST (d7ba4cc900bf "bpf: return long from bpf_map_ops
+ * funcs").
+ */
+static __always_inline int unity_update(void *map, const void *key, const void *value, __u64 flags)
+{
+	return (int)bpf_map_update_elem(map, key, value, flags);
+}
+
 /* ---- banks: a slice of an mmapped array for every possible CPU ---- */
 
 /* Not higher: the kernel's BTF has no array of 4 GiB. */
@@ -204,11 +214,11 @@ static __always_inline void *unity_find_or_insert(void *map, void *lost, __u32 l
 						  const void *key, const void *zero)
 {
 	void *value = bpf_map_lookup_elem(map, key);
-	long err;
+	int err;
 
 	if (value)
 		return value;
-	err = bpf_map_update_elem(map, key, zero, BPF_NOEXIST);
+	err = unity_update(map, key, zero, BPF_NOEXIST);
 	if (!err || err == -EEXIST) /* another CPU was first */
 		value = bpf_map_lookup_elem(map, key);
 	if (!value)

@@ -23,7 +23,9 @@ table! {
     /// What was not.
     exact_dropped {
         /// Calls that found no room.
-        dropped: counter,
+        full: counter,
+        /// Calls that the kernel refused for another reason.
+        busy: counter,
     }
 }
 
@@ -89,6 +91,10 @@ impl<W: Way> Plugin for Tool<W> {
 
 fn push(lines: &mut Lines, key: u64, count: u64) -> Result<()> {
     lines.push(exact::Row { key: key.to_string().into(), count })
+}
+
+fn dropped(lines: &mut Lines, lost: Lost) -> Result<()> {
+    lines.push(exact_dropped::Row { full: lost.full, busy: lost.busy })
 }
 
 fn halves(skel: &Loaded, options: &Options) -> Result<Halves> {
@@ -166,7 +172,7 @@ impl<S: Send + 'static> ByTable<S> {
         let mut rows = Vec::new();
         self.table.drain(&idle, |key, count| rows.push((key, count)))?;
         rows.into_iter().try_for_each(|(key, count)| push(lines, key.into(), count))?;
-        lines.push(exact_dropped::Row { dropped: self.table.lost().total() })
+        dropped(lines, self.table.lost())
     }
 }
 
@@ -210,7 +216,7 @@ impl Way for ByEvents {
                 lines.push_at(time, exact::Row { key: event.key.to_string().into(), count: 1 })
             },
         )?;
-        lines.push(exact_dropped::Row { dropped: self.events.lost().total() })
+        dropped(lines, self.events.lost())
     }
 }
 

@@ -20,6 +20,8 @@ struct Books {
     counted: Vec<u64>,
     /// Calls that found no room, in a map or under the collector's cap of lines for one tick.
     dropped: u64,
+    /// Of these, calls that the kernel refused for another reason.
+    busy: u64,
     /// Programs' runs that the kernel skipped, as far as it says.
     missed: u64,
     /// When the lines say that it was.
@@ -58,7 +60,10 @@ impl Books {
                     self.counted[key] += line.u64("count");
                     self.times.push(line.time_ns);
                 }
-                "exact_dropped" => self.dropped += line.u64("dropped"),
+                "exact_dropped" => {
+                    self.dropped += line.u64("full") + line.u64("busy");
+                    self.busy += line.u64("busy");
+                }
                 "exact_histogram" => self.histograms.push(line),
                 "collector_program" if line.get("missed").is_some() => {
                     self.missed += line.u64("missed");
@@ -121,6 +126,12 @@ fn a_table_loses_nothing_where_membarrier_is_refused() {
 fn a_table_that_is_too_small_counts_what_it_drops() {
     let books = balances::<ByTable<Small>>("{}", KEYS);
     assert!(books.dropped > 0);
+    assert!(
+        books.busy * 100 <= books.dropped,
+        "{} of {} for want of room",
+        books.busy,
+        books.dropped
+    );
 }
 
 #[test]

@@ -47,6 +47,33 @@ fn a_new_tool_passes_its_own_test_unchanged() {
     let text = run(&copy, "cargo", &["xtask", "test", "demo"]);
     let closing = text.lines().last().unwrap_or_default();
     println!("{lines} lines; {closing}");
+
+    // The BPF program is compiled again for its header, and for nothing else.
+    let compiled = || {
+        let builds = fs::read_dir(root().join("target/debug/build")).expect("a target folder");
+        let skeletons = builds.filter_map(|entry| {
+            let out = entry.ok()?.path().join("out/demo.skel.rs");
+            fs::metadata(out).ok()?.modified().ok()
+        });
+        skeletons.max().expect("a skeleton of demo")
+    };
+    let rebuild = |changed: &str| {
+        let before = compiled();
+        let file = copy.join(changed);
+        let text = fs::read_to_string(&file).expect(changed);
+        fs::write(&file, format!("{text}\n")).expect(changed);
+        run(&copy, "cargo", &["build", "--package", "demo"]);
+        compiled() > before
+    };
+    for (changed, expected) in [
+        ("plugins/demo/README.md", false),
+        ("plugins/demo/src/lib.rs", false),
+        ("plugin-bpf/bpf/coolbpf.h", false),
+        ("plugin-bpf/bpf/unity.bpf.h", true),
+        ("plugins/demo/src/demo.bpf.c", true),
+    ] {
+        assert_eq!(rebuild(changed), expected, "compiled again after a change of {changed}");
+    }
     assert!(!closing.starts_with("0 passed") && closing.contains("0 failed"), "{text}");
     let _ = fs::remove_dir_all(&copy);
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Every `src/NAME.bpf.c` becomes `$OUT_DIR/NAME.skel.rs`, which `plugin_bpf::skeleton!(NAME)` brings in.
-//! The script runs again when the source or a header that it includes changes, and for nothing else.
+//! The script runs again when a source or a header that it includes changes, and for nothing else; so a
+//! second source in the same folder wants build.rs touched once.
 
 use libbpf_cargo::SkeletonBuilder;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ const HEADERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../bpf");
 ///
 /// Ends the build with the compiler's words when one does not compile.
 pub fn skeletons() {
-    println!("cargo:rerun-if-changed=src"); // a new source
+    println!("cargo:rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let mut sources: Vec<PathBuf> = fs::read_dir("src")
         .expect("a package has a src folder")

@@ -168,7 +168,7 @@ static __always_inline int thread_exit(void *ctx, struct task_struct *task)
 		return 0;
 	process.start_ns = BPF_CORE_READ(task, group_leader, start_time);
 	process.pid = BPF_CORE_READ(task, tgid);
-	if (bpf_map_update_elem(&ended, &process, &one, BPF_NOEXIST) == -EEXIST)
+	if (unity_update(&ended, &process, &one, BPF_NOEXIST) == -EEXIST)
 		return 0;
 	return last_exit(ctx, task);
 }

@@ -47,7 +47,7 @@ TABLE(comms, struct comm, struct waits, 4096);
 
 static __always_inline void start(__u32 tid, __u64 now)
 {
-	long err = bpf_map_update_elem(&waiting, &tid, &now, BPF_NOEXIST);
+	int err = unity_update(&waiting, &tid, &now, BPF_NOEXIST);
 
 	if (err && err != -EEXIST)
 		counters_add(&counts, LOST, 1);
