@@ -98,7 +98,9 @@ fn run(executable: &Executable) -> Result<(String, Option<String>)> {
 /// What a program prints on both streams, in order, and how it ended unless it ended well.
 /// By way of a file: a pipe would stay open as long as a process that a test left behind.
 fn merged(command: &mut Command) -> Result<(String, Option<String>)> {
-    let path = workspace::root().join(format!("target/test-output-{}", std::process::id()));
+    let folder = workspace::root().join("target"); // not there when CARGO_TARGET_DIR is elsewhere
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let path = folder.join(format!("test-output-{}", std::process::id()));
     let file = || File::options().create(true).append(true).open(&path);
     let mut start = || command.stdin(Stdio::null()).stdout(file()?).stderr(file()?).status();
     let status = start().context("running a test executable")?;
