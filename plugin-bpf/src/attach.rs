@@ -107,7 +107,7 @@ impl Ladder {
         loop {
             match attempt(&mut left_out) {
                 Ok(attached) => {
-                    self.verdicts.extend(left_out.into_iter().map(|f| verdict(f, rung, true)));
+                    left_out.into_iter().for_each(|f| self.enter(verdict(f, rung, true)));
                     return Some(attached);
                 }
                 Err(failure) => {
@@ -119,10 +119,18 @@ impl Ladder {
                         left_out.push(failure);
                         continue;
                     }
-                    self.verdicts.push(verdict(failure, rung, false));
+                    self.enter(verdict(failure, rung, false));
                     return None;
                 }
             }
+        }
+    }
+
+    /// One verdict per program, also of one that several rungs need: a line of collector_program each.
+    fn enter(&mut self, verdict: Verdict) {
+        plugin_api::log::info!("{} is not attached: {}", verdict.program, verdict.reason);
+        if !self.verdicts.iter().any(|v| v.program == verdict.program) {
+            self.verdicts.push(verdict);
         }
     }
 
@@ -169,6 +177,15 @@ mod tests {
         let whole = Failure { program: None, reason: "no BTF".into() };
         assert!(ladder.climb(&Rung::of("y"), |_| Err::<(), _>(whole.clone())).is_none());
         assert_eq!(ladder.refusal(), "no way to attach works here: x: no | y: no BTF");
+    }
+
+    #[test]
+    fn a_program_of_two_rungs_is_refused_once() {
+        let mut ladder = Ladder::default();
+        for rung in [Rung::all(&["exec", "exit_new"]), Rung::all(&["exec", "exit"])] {
+            assert!(ladder.climb(&rung, |_| Err::<(), _>(fail("exec"))).is_none());
+        }
+        assert_eq!(ladder.refusal(), "no way to attach works here: exec: no");
     }
 
     #[test]

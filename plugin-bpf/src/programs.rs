@@ -116,7 +116,9 @@ impl Program {
 pub(crate) fn report(programs: &[Program], verdicts: Vec<Verdict>) {
     let mut programs: Vec<(Program, ProgramInfo)> =
         programs.iter().filter_map(|p| Some((p.try_clone()?, ProgramInfo::default()))).collect();
-    let mut verdicts = Some(verdicts);
+    // A program that a rung as a whole could not load may be part of the one that won.
+    let attached = |verdict: &Verdict| programs.iter().any(|(p, _)| p.name == verdict.program);
+    let mut verdicts: Vec<_> = verdicts.into_iter().filter(|v| !attached(v)).collect();
     after_call(move |_: &Tick, lines: &mut Lines| {
         for (program, before) in &mut programs {
             let now = program.info()?;
@@ -132,7 +134,7 @@ pub(crate) fn report(programs: &[Program], verdicts: Vec<Verdict>) {
             })?;
             *before = now;
         }
-        for verdict in verdicts.take().unwrap_or_default() {
+        for verdict in std::mem::take(&mut verdicts) {
             lines.push(collector_program::Row {
                 program: verdict.program.into(),
                 state: if verdict.optional { "left out" } else { "refused" }.into(),

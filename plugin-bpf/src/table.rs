@@ -77,7 +77,8 @@ impl<K: Record, V: Record> Table<K, V> {
     /// Empties the idle half: `each` sees every key once.
     ///
     /// # Errors
-    /// The kernel refused to read; what `each` did not see stays and comes with the next flip but one.
+    /// The kernel refused to read; what `each` did not see stays and comes with the next flip but one. What
+    /// it saw is gone from the map: push it before passing the error on.
     pub fn drain(&mut self, idle: &Idle<'_>, mut each: impl FnMut(K, V)) -> Result<()> {
         self.halves[idle.half()].drain_batch(|key, value| each(from_bytes(key), from_bytes(value)))
     }

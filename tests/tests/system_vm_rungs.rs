@@ -74,3 +74,41 @@ fn every_tool_attaches_or_says_why_not_and_every_line_parses() {
         None => println!("SKIPPED: bpfsample's own lines: {:?}", refused.get("bpfsample")),
     }
 }
+
+/// A kernel without BTF, as far as a program can see: something else lies over the folder, in a mount
+/// namespace of its own.
+#[test]
+fn without_the_kernels_btf_the_tools_read_tracepoint_records() {
+    let run = format!(
+        "mount -t tmpfs none /sys/kernel/btf && \
+         exec {}/collector --only runqlat,bootstrap --interval 1s --ticks 2",
+        dist()
+    );
+    let output =
+        Command::new("unshare").args(["-m", "sh", "-c", &run]).output().expect("unshare runs");
+    let stdout = String::from_utf8(output.stdout).expect("text");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{stderr}", output.status);
+    let mut hooks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut series = Vec::new();
+    for line in parse_lines(&stdout).map(|line| line.expect("a line")) {
+        if line.series.measurement != "collector_program" {
+            continue;
+        }
+        let plugin = tag(&line, "plugin").expect("a plugin").to_owned();
+        let program = tag(&line, "program").expect("a program").to_owned();
+        if let Some(hook) = text(&line, "hook") {
+            hooks.entry(plugin.clone()).or_default().push(hook.to_owned());
+        }
+        series.push((plugin, program, line.timestamp));
+    }
+    for plugin in ["runqlat", "bootstrap"] {
+        let hooks =
+            hooks.get(plugin).unwrap_or_else(|| panic!("{plugin} attached nothing\n{stdout}"));
+        assert!(hooks.iter().all(|hook| hook == "tp"), "{plugin}: {hooks:?}");
+    }
+    let all = series.len();
+    series.sort();
+    series.dedup();
+    assert_eq!(series.len(), all, "no point of a series overwrites another one\n{stdout}");
+}

@@ -59,7 +59,7 @@ fn compile(packages: &[String]) -> Result<Vec<(PathBuf, PathBuf)>> {
 }
 
 /// Puts files into the install tree. A file is never written in place: a collector that has it
-/// mapped would die. One that did not change stays, so that a collector reloads only what is new.
+/// mapped would die. One that did not change stays as it is.
 fn install(tree: &[(PathBuf, PathBuf)]) -> Result<()> {
     let dist = workspace::dist();
     let fresh = dist.join(".new");

@@ -107,7 +107,7 @@ impl Plugin for Bootstrap {
     fn call(&mut self, _: &Tick, lines: &mut Lines) -> Result<()> {
         let idle = self.halves.flip()?;
         let mut rows = Vec::new();
-        self.comms.drain(&idle, |comm, lives| rows.push((comm, lives)))?;
+        let drained = self.comms.drain(&idle, |comm, lives| rows.push((comm, lives)));
         lines.push(bootstrap::Row {
             execs: self.counts.take(0),
             exits: self.counts.take(1),
@@ -124,6 +124,7 @@ impl Plugin for Bootstrap {
         }
         let rest: Vec<_> = rest.into_iter().map(|(_, lives)| lives).collect();
         lines.push(by_comm("other".into(), &rest))?;
+        drained?; // what was drained before an error is gone from the map, and pushed
 
         let events = self.events.drain()?;
         self.timeline.place(events, |e| e.ktime_ns, |time_ns, e| lines.push_at(time_ns, event(&e)))

@@ -71,13 +71,14 @@ impl Plugin for Runqlat {
         })?;
         let Some(comms) = &mut self.comms else { return Ok(()) };
         let mut rows = Vec::new();
-        comms.drain(&idle, |comm, waits| rows.push((comm, waits)))?;
+        let drained = comms.drain(&idle, |comm, waits| rows.push((comm, waits)));
         let (top, rest) = top(rows, TOP, |(_, waits)| waits.sum_ns);
         for (comm, waits) in top {
             lines.push(row(text(&comm.name), &[waits]))?;
         }
         let rest: Vec<_> = rest.into_iter().map(|(_, waits)| waits).collect();
-        lines.push(row("other".into(), &rest))
+        lines.push(row("other".into(), &rest))?;
+        drained // what was drained before an error is gone from the map, and pushed
     }
 }
 
