@@ -18,6 +18,11 @@ impl Calls {
         let call = |thread: usize| {
             let stop = Arc::clone(&stop);
             move || {
+                // They leave the reader little of two CPUs, and under emulation there is little to leave.
+                // Not the other way round: a kernel thread of low priority that is preempted inside an
+                // RCU reader must still get to run, or no grace period ends.
+                // SAFETY: takes numbers; 0 is this thread.
+                unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
                 let mut made = vec![0; keys];
                 let mut key = thread * keys / threads;
                 while !stop.load(Ordering::Relaxed) {

@@ -33,9 +33,6 @@ struct Books {
 /// Lets two threads call at full speed while the tool is read every 10 ms, for 100 ticks.
 fn run<W: Way>(options: &str, keys: usize) -> Books {
     let mut tool = Harness::<Tool<W>>::init(options).expect("the tool attaches");
-    // The callers leave the reader little of two CPUs, and under emulation there is little to leave.
-    // SAFETY: takes numbers; 0 is this thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
     let mut books = Books { counted: vec![0; KEYS], ..Books::default() };
     let calls = Calls::start(2, keys);
     for _ in 0..TICKS {

@@ -48,7 +48,10 @@ impl Machine<'_> {
     fn start(&self) -> Result<Guest> {
         // Debian's list and bpf; a kernel skips what it does not have.
         let lsm = "landlock,lockdown,yama,integrity,apparmor,bpf";
-        let append = format!("console=ttyS0 panic=-1 oops=panic lsm={lsm} {}", self.append);
+        // khugepaged runs at the lowest priority: preempted inside an RCU reader, under a load that leaves
+        // it no CPU, it holds up every grace period.
+        let fixed = "console=ttyS0 panic=-1 oops=panic transparent_hugepage=never";
+        let append = format!("{fixed} lsm={lsm} {}", self.append);
         // When we are killed, however hard, the machine dies too.
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
