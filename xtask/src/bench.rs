@@ -1,7 +1,7 @@
 //! `bench`: the measurements.
 
 use crate::deps::{self, Need};
-use crate::{build, command, workspace};
+use crate::{build, command, servers, workspace};
 use anyhow::{Context, Result};
 use std::os::unix::process::CommandExt;
 
@@ -10,8 +10,14 @@ pub fn verb(args: &[String]) -> Result<()> {
     deps::ensure(Need::Test)?;
     deps::mount_filesystems();
     build::everything()?;
+    servers::fetch()?;
+    // The plugins that make the load are examples; `run` alone does not build them.
     let mut cargo = command::cargo();
-    cargo.args(["run", "--release", "--package", "system-tests", "--bin", "bench", "--"]);
-    let failure = cargo.args(args).env("COLLECTOR_DIST", workspace::dist()).exec();
+    let package = ["--release", "--package", "system-tests"];
+    command::run(cargo.arg("build").args(package).args(["--bins", "--examples"]))?;
+    let mut cargo = command::cargo();
+    cargo.arg("run").args(package).args(["--bin", "bench", "--"]).args(args);
+    cargo.env("COLLECTOR_DIST", workspace::dist()).env("COLLECTOR_SERVERS", servers::folder());
+    let failure = cargo.exec();
     Err(failure).context("starting cargo for the bench")
 }

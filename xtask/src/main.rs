@@ -1,5 +1,6 @@
 //! `cargo xtask`: the developer's verbs. This file only dispatches; each verb is a module.
 
+mod apt;
 mod artifacts;
 mod bench;
 mod build;
@@ -7,6 +8,7 @@ mod command;
 mod deps;
 mod new;
 mod run;
+mod servers;
 mod test;
 mod vm;
 mod workspace;

@@ -1,7 +1,7 @@
 //! Test executables: found, sorted by where they run, run on this machine.
 
 use super::stage::Stage;
-use crate::{artifacts, command, vm, workspace};
+use crate::{artifacts, command, servers, vm, workspace};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -92,7 +92,8 @@ fn run(executable: &Executable) -> Result<(String, Option<String>)> {
     if executable.group != Group::Unit {
         timeout.arg("--test-threads=1");
     }
-    merged(timeout.current_dir(&executable.package).env("COLLECTOR_DIST", workspace::dist()))
+    timeout.env("COLLECTOR_DIST", workspace::dist()).env("COLLECTOR_SERVERS", servers::folder());
+    merged(timeout.current_dir(&executable.package))
 }
 
 /// What a program prints on both streams, in order, and how it ended unless it ended well.

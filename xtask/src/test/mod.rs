@@ -7,7 +7,7 @@ mod machines;
 mod stage;
 
 use crate::deps::{self, Need};
-use crate::{build, workspace};
+use crate::{build, servers, workspace};
 use anyhow::Result;
 use executables::Group;
 use stage::{Stage, summary};
@@ -31,6 +31,9 @@ pub fn everything() -> Result<ExitCode> {
     stages.push(executables::doc());
     stages.push(executables::live(&live_kernel(), &executables, &[Group::Kernel]));
     stages.extend(machines::stages(&executables));
+    let mut stage = Stage::begin("servers");
+    stage.check("InfluxDB and VictoriaMetrics", servers::fetch());
+    stages.push(stage.end());
     stages.push(executables::live("whole system", &executables, &[Group::System, Group::SystemVm]));
     Ok(summary(&stages))
 }
