@@ -2,7 +2,7 @@
 
 use crate::config::{Config, PluginConfig, parse_interval, parse_output};
 use crate::encode::check_key;
-use crate::output::{OutputConfig, QUEUE_BYTES, Target};
+use crate::output::{OutputConfig, Target};
 use crate::process::hostname;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
@@ -38,7 +38,10 @@ pub struct Flags {
     /// A configuration file (TOML)
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where lines go: stdout, file:PATH; may be given several times [default: stdout]
+    /// Where lines go; may be given several times [default: stdout]. One of stdout, file:PATH,
+    /// unix:PATH, unixgram:PATH, tcp://HOST:PORT, udp://HOST:PORT, influxdb1://HOST:PORT/DATABASE,
+    /// influxdb2://HOST:PORT/ORG/BUCKET, influxdb3://HOST:PORT/DATABASE, victoriametrics://HOST:PORT;
+    /// the last four over TLS as influxdb1+https://...
     #[arg(long = "output", global = true, value_name = "URL", value_parser = parse_output)]
     pub outputs: Vec<OutputConfig>,
     /// Stop after so many ticks
@@ -136,8 +139,7 @@ impl Flags {
             config.outputs = self.outputs;
         }
         if config.outputs.is_empty() {
-            config.outputs =
-                vec![OutputConfig { target: Target::Stdout, queue_bytes: QUEUE_BYTES }];
+            config.outputs = vec![OutputConfig::new(Target::Stdout)];
         }
         Ok(Settings { config, ticks: self.ticks, only: self.only })
     }
@@ -199,7 +201,7 @@ mod tests {
             (["--ticks", "0"], "0 is not in"),
             (["--tag", "novalue"], "not KEY=VALUE"),
             (["--tag", "time=x"], "InfluxDB keeps that name"),
-            (["--output", "udp://h:1"], "comes later"),
+            (["--output", "udp://h"], "it has no port"),
             (["--log", "loud"], "loud"),
         ] {
             let error = flags(&args).unwrap_err().to_string();

@@ -21,11 +21,28 @@ pub const INTERVAL_FIELD: &str = "interval_ns";
 /// The longest text field in bytes; InfluxDB 2 takes no more.
 pub const MAX_TEXT: usize = 64 * 1024;
 
-/// InfluxDB's limit for measurement, tags, a separator of 4 bytes and a field's key together.
-const MAX_KEY: usize = 65_535 - 4;
+/// The longest measurement, tags and field's key together, in bytes on the wire. InfluxDB 1 takes 4 bytes
+/// less than 64 KiB; VictoriaMetrics keeps them in 64 KiB with some bytes of its own.
+pub const MAX_KEY: usize = 63 * 1024;
 
-/// Keys that InfluxDB keeps for itself.
-const RESERVED: [&str; 3] = ["time", "_field", "_measurement"];
+/// The longest value of a tag in bytes: where VictoriaMetrics begins to drop the series
+/// (`-maxLabelValueLen`; up to 1.9x it cut the value at 16 KiB).
+pub const MAX_TAG: usize = 4096;
+
+/// The longest key of a tag in bytes; VictoriaMetrics cuts it there, or drops the series.
+pub const MAX_TAG_KEY: usize = 256;
+
+/// The most tags of a line. VictoriaMetrics drops what is over 30 labels (`-maxLabelsPerTimeseries`), and
+/// makes the metric's name and a label `db` itself.
+pub const MAX_TAGS: usize = 28;
+
+/// Keys that a database keeps for itself.
+const RESERVED: [(&str, &str); 4] = [
+    ("time", "InfluxDB"),
+    ("_field", "InfluxDB"),
+    ("_measurement", "InfluxDB"),
+    ("__name__", "VictoriaMetrics"),
+];
 
 /// Why a row became no line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +53,7 @@ pub enum Refused {
     NoField,
     /// A text field is longer than [`MAX_TEXT`].
     LongText,
-    /// Measurement and tags are longer than InfluxDB takes (64 KiB).
+    /// A tag is longer than [`MAX_TAG`], or measurement, tags and a field's key are longer than [`MAX_KEY`].
     LongTags,
     /// The row's own time does not lie after 1970 and before 2262.
     Time,
@@ -48,7 +65,7 @@ impl fmt::Display for Refused {
             Self::Shape => "its numbers of tags and fields are not those of the table",
             Self::NoField => "none of its fields has a value",
             Self::LongText => "a text field is longer than 64 KiB",
-            Self::LongTags => "its tags are longer than 64 KiB",
+            Self::LongTags => "a tag is longer than 4 KiB, or all of them are longer than 63 KiB",
             Self::Time => "its own time is not between 1970 and 2262",
         })
     }
@@ -96,8 +113,8 @@ impl Schema {
     ) -> Result<Self> {
         check_name("the table's name", table)?;
         ensure!(!fields.is_empty(), "the table has no field");
-        let tags = keys("tag", tags, Place::Tag)?;
-        let fields = keys("field", fields, Place::FieldKey)?;
+        let tags = keys("tag", tags)?;
+        let fields = keys("field", fields)?;
         if let Some(both) = fields.iter().find(|field| tags.contains(field)) {
             bail!("`{both}` is a tag and a field");
         }
@@ -105,11 +122,20 @@ impl Schema {
         let mut slots: BTreeMap<Vec<u8>, Slot<'_>> = BTreeMap::new();
         for (key, value) in configured.iter().filter(|(_, value)| !value.is_empty()) {
             let key = escape::normal_name(key, Place::Tag).into_owned();
-            if !fields.contains(&key) {
+            if !tags.contains(&key) && !fields.contains(&key) {
+                ensure!(
+                    value.len() <= MAX_TAG,
+                    "the configured tag `{key}` has a value of more than {MAX_TAG} bytes"
+                );
                 slots.insert(tag_key(&key), Slot::Fixed(value));
             }
         }
         slots.extend(tags.iter().enumerate().map(|(i, key)| (tag_key(key), Slot::OfRow(i))));
+        ensure!(
+            slots.len() <= MAX_TAGS,
+            "{} tags, the configured ones among them; {MAX_TAGS} are the most",
+            slots.len()
+        );
 
         let mut schema =
             Self { head: Vec::new(), tags: Vec::new(), fields: Vec::new(), max_key: 0, uint };
@@ -125,14 +151,15 @@ impl Schema {
                 Slot::OfRow(index) => schema.tags.push(TagSlot { index, key, after: Vec::new() }),
             }
         }
+        let mut longest = INTERVAL_FIELD.len();
         for field in &fields {
             let mut key = Vec::new();
             escape::name(&mut key, field, Place::FieldKey);
+            longest = longest.max(key.len());
             key.push(b'=');
             schema.fields.push(key);
         }
-        let longest = schema.fields.iter().map(Vec::len).max().unwrap_or(0);
-        schema.max_key = MAX_KEY.saturating_sub(longest.max(INTERVAL_FIELD.len()));
+        schema.max_key = MAX_KEY.saturating_sub(longest);
         Ok(schema)
     }
 
@@ -162,29 +189,38 @@ fn tag_key(key: &str) -> Vec<u8> {
 }
 
 /// The names as they read back, all different and allowed.
-fn keys(what: &str, names: &[&str], place: Place) -> Result<Vec<String>> {
+fn keys(what: &str, names: &[&str]) -> Result<Vec<String>> {
     let mut keys: Vec<String> = Vec::with_capacity(names.len());
     for name in names {
-        check_key(what, name)?;
-        let key = escape::normal_name(name, place).into_owned();
+        let key = checked_key(what, name)?;
         ensure!(!keys.contains(&key), "the {what} `{key}` is there twice");
         keys.push(key);
     }
     Ok(keys)
 }
 
-/// Refuses a key that no tag or field may have; `what` begins the sentence.
+/// Refuses a key that no tag or field may have; `what` is `tag` or `field` and begins the sentence.
 ///
 /// # Errors
-/// The key is empty, begins with `#`, or is taken.
+/// The key is empty, begins with `#`, is too long for a tag, or reads back as one that is taken.
 pub fn check_key(what: &str, key: &str) -> Result<()> {
+    checked_key(what, key).map(drop)
+}
+
+/// A key as it reads back.
+fn checked_key(what: &str, key: &str) -> Result<String> {
     check_name(&format!("the name of a {what}"), key)?;
-    ensure!(
-        !RESERVED.contains(&key),
-        "a {what} named `{key}`: InfluxDB keeps that name for itself"
-    );
+    let place = if what == "field" { Place::FieldKey } else { Place::Tag };
+    let key = escape::normal_name(key, place).into_owned();
+    if let Some((_, owner)) = RESERVED.iter().find(|(name, _)| *name == key) {
+        bail!("a {what} named `{key}`: {owner} keeps that name for itself");
+    }
     ensure!(key != INTERVAL_FIELD, "a {what} named `{key}`: the collector adds that field itself");
-    Ok(())
+    ensure!(
+        place != Place::Tag || key.len() <= MAX_TAG_KEY,
+        "a {what} whose name is longer than {MAX_TAG_KEY} bytes: `{key}`"
+    );
+    Ok(key)
 }
 
 fn check_name(what: &str, name: &str) -> Result<()> {
@@ -250,6 +286,9 @@ fn line(
     out.extend_from_slice(&schema.head);
     for slot in &schema.tags {
         let value = tags[slot.index].as_str();
+        if value.len() > MAX_TAG {
+            return Err(Refused::LongTags);
+        }
         if !value.is_empty() {
             out.extend_from_slice(&slot.key);
             escape::tag_value(out, value);

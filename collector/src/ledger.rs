@@ -2,6 +2,7 @@
 
 use crate::health::State;
 use crate::metrics::collector_plugin;
+use crate::output;
 use crate::sink::Sink;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -186,8 +187,9 @@ impl Ledger {
         format!("{:.1} s, its deadline is {:.1} s", took.as_secs_f64(), self.deadline.as_secs_f64())
     }
 
-    /// The line about the time since this was last asked; dropped rows are in the plugin's sink.
-    pub fn take(&self, sink: Option<&Sink>) -> collector_plugin::Row {
+    /// The line about the time since this was last asked; dropped rows are in the plugin's sink, and what
+    /// became of its lines in the outputs' books.
+    pub fn take(&self, sink: Option<&Sink>, outputs: output::Books) -> collector_plugin::Row {
         let dropped = sink.map(Sink::take_dropped).unwrap_or_default();
         let mut books = self.books();
         let well = matches!(books.state, State::Running | State::Stopped);
@@ -212,6 +214,11 @@ impl Ledger {
             errors: counts.errors,
             lines: counts.lines,
             bytes: counts.bytes,
+            lines_produced: outputs.produced,
+            lines_recovered: outputs.recovered,
+            lines_delivered: outputs.delivered,
+            lines_waiting: outputs.waiting as i64,
+            lines_dropped: outputs.dropped.sum(),
             dropped_full: dropped.full,
             dropped_invalid: dropped.invalid,
             dropped_closed: dropped.closed,
@@ -246,11 +253,11 @@ mod tests {
         let text = ledger.watch(after(2)).unwrap();
         assert_eq!(text, "a call is running for 2.0 s, its deadline is 1.0 s");
         assert_eq!(ledger.watch(after(3)), None);
-        let row = ledger.take(None);
+        let row = ledger.take(None, output::Books::default());
         assert_eq!((&*row.state, row.overruns, row.calls), ("late", 1, 0));
         assert_eq!(row.reason.as_deref(), Some(&*text));
         ledger.call_ends(after(4), 5, 6, &Ok(()));
-        let row = ledger.take(None);
+        let row = ledger.take(None, output::Books::default());
         assert_eq!((&*row.state, row.overruns, row.calls), ("running", 0, 1));
         assert_eq!(row.reason.as_deref(), Some("a call took 4.0 s, its deadline is 1.0 s"));
         assert_eq!((row.lines, row.bytes, row.call_ns), (5, 6, 4_000_000_000));
@@ -261,8 +268,8 @@ mod tests {
         let (ledger, start) = ledger();
         ledger.call_begins(start);
         ledger.call_ends(start + Duration::from_secs(2), 0, 0, &Ok(()));
-        assert_eq!(ledger.take(None).overruns, 1);
-        assert_eq!(ledger.take(None).overruns, 0);
+        assert_eq!(ledger.take(None, output::Books::default()).overruns, 1);
+        assert_eq!(ledger.take(None, output::Books::default()).overruns, 0);
     }
 
     #[test]
@@ -272,17 +279,17 @@ mod tests {
         ledger.call_ends(now, 0, 0, &Err("no such map".to_owned()));
         ledger.call_begins(now);
         ledger.call_ends(now, 0, 0, &Ok(()));
-        let row = ledger.take(None);
+        let row = ledger.take(None, output::Books::default());
         assert_eq!((&*row.state, row.errors), ("running", 1));
         assert_eq!(row.reason.as_deref(), Some("no such map"));
-        assert_eq!(ledger.take(None).reason, None);
+        assert_eq!(ledger.take(None, output::Books::default()).reason, None);
     }
 
     #[test]
     fn a_standing_reason_is_shown_every_time() {
         let ledger = Ledger::refused("p", "", "a text file");
         for _ in 0..3 {
-            let row = ledger.take(None);
+            let row = ledger.take(None, output::Books::default());
             assert_eq!((&*row.state, row.reason.as_deref()), ("refused", Some("a text file")));
         }
         assert!(!ledger.ever_started());

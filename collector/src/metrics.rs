@@ -4,10 +4,11 @@
 
 use crate::encode::{Schema, Tags, encode};
 use crate::ledger::Ledger;
-use crate::output::Outlet;
+use crate::output::{Books, Cause, Outlet, Snapshot};
 use crate::process;
 use crate::sink::Sink;
 use plugin_api::{Row, Tick, table};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 table! {
@@ -31,6 +32,17 @@ table! {
         lines: counter,
         /// Bytes of line protocol.
         bytes: counter,
+        /// Lines that reached the outputs' queues, all outputs together.
+        /// `lines_produced` = delivered + dropped + what `lines_waiting` grew by - recovered.
+        lines_produced: counter,
+        /// Lines of an earlier run, found in spools.
+        lines_recovered: counter,
+        /// Lines that the outputs' other ends took.
+        lines_delivered: counter,
+        /// Lines in queues and spools, or on their way, now.
+        lines_waiting: gauge,
+        /// Lines that outputs gave up; `collector_output` says why.
+        lines_dropped: counter,
         /// Rows over its cap of the tick.
         dropped_full: counter,
         /// Rows that no database could store.
@@ -49,26 +61,59 @@ table! {
 }
 
 table! {
-    /// An output. `lines_produced` = delivered + dropped + what `lines_waiting` grew by.
+    /// An output. `lines_produced` + recovered = delivered + dropped + what `lines_waiting` grew by.
     collector_output {
         tags {
-            /// `stdout`, `file:PATH`...
+            /// Its URL without secrets: `stdout`, `file:PATH`, `influxdb1://HOST:PORT/DATABASE`...
             output,
         }
         /// Lines that were to go there.
         lines_produced: counter,
-        /// Lines that were written.
+        /// Lines of an earlier run, found in its spool.
+        lines_recovered: counter,
+        /// Lines that the other end took.
         lines_delivered: counter,
-        /// Lines in its queue now.
+        /// Lines in its queue or spool, or on their way, now.
         lines_waiting: gauge,
-        /// Oldest lines given up because the queue was full.
+        /// Oldest lines given up because the queue in memory was full.
         lines_dropped_full: counter,
+        /// Oldest lines given up because the spool was full.
+        lines_dropped_spool_full: counter,
+        /// Lines given up because they lay in the spool for too long.
+        lines_dropped_spool_age: counter,
+        /// Lines that the spool could not give back.
+        lines_dropped_spool_error: counter,
+        /// Lines that the server refuses.
+        lines_dropped_rejected: counter,
+        /// Lines longer than a datagram.
+        lines_dropped_too_long: counter,
         /// Lines given up because the other end is gone or failed until the collector stopped.
         lines_dropped_error: counter,
-        /// Bytes written.
+        /// Bytes of line protocol that the other end took.
         bytes: counter,
-        /// Attempts to write that failed.
+        /// Attempts that failed.
         errors: counter,
+        /// Size of its spool's files now.
+        spool_bytes: gauge(bytes),
+        /// Why it does not deliver, or does not spool, now.
+        reason: text [optional],
+    }
+}
+
+table! {
+    /// Lines that are missing behind this output: `lines` of this plugin, from `interval_ns` before the
+    /// timestamp up to it. Sent to the output itself, as soon as it works.
+    collector_gap {
+        tags {
+            /// As in `collector_output`.
+            output,
+            /// Whose lines.
+            plugin,
+            /// `full`, `spool_full`, `spool_age`, `spool_error` or `error`.
+            cause,
+        }
+        /// Lines given up.
+        lines: counter,
     }
 }
 
@@ -90,6 +135,16 @@ pub struct Metrics {
     output: Schema,
     host: Schema,
     cpu_ns: u64,
+    /// What was told before, to tell what came since: by plugin, and by output.
+    plugins_told: HashMap<String, Books>,
+    outputs_told: HashMap<String, Told>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Told {
+    books: Books,
+    bytes: u64,
+    errors: u64,
 }
 
 /// A plugin as the collector's main thread sees it.
@@ -119,17 +174,26 @@ impl Metrics {
             output: Schema::of(&collector_output::TABLE, tags, uint)?,
             host: Schema::of(&collector_host::TABLE, tags, uint)?,
             cpu_ns: 0,
+            plugins_told: HashMap::new(),
+            outputs_told: HashMap::new(),
         })
     }
 
     /// The lines about the time since this was last asked, and their number.
     pub fn take(&mut self, tick: &Tick, plugins: &[Subject], outlets: &[Outlet]) -> (u64, Vec<u8>) {
         let mut page = Page { tick, lines: 0, bytes: Vec::new() };
+        let snapshots: Vec<Snapshot> = outlets.iter().map(Outlet::snapshot).collect();
         for Subject { ledger, sink } in plugins {
-            page.push(&self.plugin, &ledger.take(*sink));
+            let mut books = Books::default();
+            for known in snapshots.iter().filter_map(|s| s.plugins.get(ledger.name())) {
+                books += *known;
+            }
+            let before = self.plugins_told.insert(ledger.name().to_owned(), books);
+            page.push(&self.plugin, &ledger.take(*sink, books - before.unwrap_or_default()));
         }
-        for outlet in outlets {
-            page.push(&self.output, &outlet.take());
+        for (outlet, snapshot) in outlets.iter().zip(snapshots) {
+            let row = self.output_row(outlet.name(), snapshot);
+            page.push(&self.output, &row);
         }
         let usage = process::usage();
         let cpu_ns = usage.cpu_ns.saturating_sub(self.cpu_ns);
@@ -137,6 +201,30 @@ impl Metrics {
         let (rss_bytes, threads) = (usage.rss_bytes, usage.threads);
         page.push(&self.host, &collector_host::Row { rss_bytes, cpu_ns, threads });
         (page.lines, page.bytes)
+    }
+
+    fn output_row(&mut self, name: &str, now: Snapshot) -> collector_output::Row {
+        let told = Told { books: now.total(), bytes: now.bytes, errors: now.errors };
+        let before = self.outputs_told.insert(name.to_owned(), told).unwrap_or_default();
+        let since = told.books - before.books;
+        collector_output::Row {
+            output: name.to_owned().into(),
+            lines_produced: since.produced,
+            lines_recovered: since.recovered,
+            lines_delivered: since.delivered,
+            lines_waiting: since.waiting as i64,
+            lines_dropped_full: since.dropped[Cause::Full],
+            lines_dropped_spool_full: since.dropped[Cause::SpoolFull],
+            lines_dropped_spool_age: since.dropped[Cause::SpoolAge],
+            lines_dropped_spool_error: since.dropped[Cause::SpoolError],
+            lines_dropped_rejected: since.dropped[Cause::Rejected],
+            lines_dropped_too_long: since.dropped[Cause::TooLong],
+            lines_dropped_error: since.dropped[Cause::Error],
+            bytes: now.bytes - before.bytes,
+            errors: now.errors - before.errors,
+            spool_bytes: now.spool_bytes as i64,
+            reason: now.trouble.map(Into::into),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Lines read back from line protocol, by the `influxdb-line-protocol` crate: for tables on a terminal
 //! and for tests, so that both see what a database would.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use influxdb_line_protocol::{FieldValue, parse_lines};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -88,7 +88,7 @@ impl fmt::Display for Value {
 /// Reads lines.
 ///
 /// # Errors
-/// Names the line that is none, or that has no time.
+/// Names the line that is none, that has no time, or a key twice.
 pub fn read(bytes: &[u8]) -> Result<Vec<Line>> {
     let text = std::str::from_utf8(bytes).context("line protocol is UTF-8")?;
     parse_lines(text)
@@ -96,12 +96,15 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Line>> {
             let line = line.with_context(|| format!("among the lines\n{text}"))?;
             let tags = line.series.tag_set.iter().flatten();
             let fields = line.field_set.iter();
-            Ok(Line {
+            let keys = tags.clone().count() + fields.len();
+            let read = Line {
                 table: line.series.measurement.to_string(),
                 tags: tags.map(|(k, v)| (k.to_string(), v.to_string())).collect(),
                 fields: fields.map(|(k, v)| (k.to_string(), value(v))).collect(),
                 time_ns: line.timestamp.with_context(|| format!("no time: {line}"))?,
-            })
+            };
+            ensure!(keys == read.tags.len() + read.fields.len(), "a key is there twice: {line}");
+            Ok(read)
         })
         .collect()
 }

@@ -200,15 +200,17 @@ impl Collector {
         while !self.outlets.iter().all(Outlet::finished) && Instant::now() < end_by {
             thread::sleep(Duration::from_millis(1));
         }
+        let outputs_ended = self.outlets.iter().all(Outlet::finished);
         for outlet in &self.outlets {
-            log::info!("output {}: {}", outlet.name(), outlet.books());
+            outlet.abandon();
+            log::info!("output {}: {}", outlet.name(), outlet.snapshot().total());
         }
         let ran = self.subjects.iter().any(|subject| subject.ledger.ever_started());
         if !ran {
             log::error!("nothing could run: no plugin ever started");
         }
         let code = u8::from(!ran);
-        if !plugins_ended || !self.outlets.iter().all(Outlet::finished) {
+        if !plugins_ended || !outputs_ended {
             exit_now(code); // a thread hangs: no destructor may run beside it
         }
         code

@@ -2,7 +2,7 @@
 
 use crate::batch::Batches;
 use crate::cli::{Settings, Usage};
-use crate::config::options;
+use crate::config::{Config, options};
 use crate::encode::Tags;
 use crate::ledger::Ledger;
 use crate::load::{Plugin, Refusal};
@@ -26,12 +26,13 @@ use std::sync::Arc;
 pub fn open_outlets(settings: &Settings, gone: &Sender<()>) -> Result<Vec<Outlet>> {
     let mut outlets: Vec<Outlet> = Vec::new();
     for config in &settings.config.outputs {
-        let outlet =
-            Outlet::start(config, gone.clone()).map_err(|error| Usage(format!("{error:#}")))?;
-        if outlets.iter().any(|other| other.name() == outlet.name()) {
-            bail!(Usage(format!("output {} is there twice", outlet.name())));
+        let name = config.target.to_string();
+        if outlets.iter().any(|other| other.name() == name) {
+            bail!(Usage(format!("output {name} is there twice")));
         }
-        outlets.push(outlet);
+        let Config { tags, uint, .. } = &settings.config;
+        let outlet = Outlet::start(config, tags, *uint, gone.clone());
+        outlets.push(outlet.map_err(|error| Usage(format!("{error:#}")))?);
     }
     Ok(outlets)
 }

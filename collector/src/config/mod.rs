@@ -4,11 +4,13 @@
 //! against its description when it is loaded ([`options`]).
 
 pub mod options;
+mod output;
 mod section;
 
+pub use output::parse_output;
+
 use crate::encode::{Tags, check_key};
-use crate::nearest::{did_you_mean, nearest};
-use crate::output::{OutputConfig, QUEUE_BYTES, Target};
+use crate::output::OutputConfig;
 use crate::sink::Limits;
 use log::LevelFilter;
 use options::PluginOption;
@@ -23,10 +25,6 @@ pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
 /// And none is longer, so that sums of them stay far from overflow.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
-
-/// Output kinds that are planned.
-const LATER: [&str; 8] =
-    ["unix", "unixgram", "tcp", "udp", "influxdb1", "influxdb2", "influxdb3", "victoriametrics"];
 
 /// The keys of `[plugin.NAME]` that are the host's. The rest are the plugin's own options.
 pub const HOST_KEYS: [&str; 5] = ["interval", "tags", "enabled", "max_lines", "max_bytes"];
@@ -110,7 +108,7 @@ impl Config {
             ..default
         };
         for output in top.sections("output") {
-            config.outputs.extend(self::output(output));
+            config.outputs.extend(output::output(output));
         }
         for (name, section) in top.sections_by_name("plugin") {
             config.sections.insert(name, plugin(section));
@@ -162,62 +160,6 @@ fn log(section: &mut Section<'_>) -> Option<LevelFilter> {
     section.read("log", "one of off, error, warn, info, debug, trace", |value| {
         value.get_ref().as_str().and_then(|text| text.parse().ok()).ok_or("")
     })
-}
-
-fn output(mut section: Section<'_>) -> Option<OutputConfig> {
-    let source = section.source;
-    let kind = section.read("kind", "a text such as \"stdout\"", text);
-    let Some((kind, at)) = kind else {
-        section.missing("kind");
-        return None;
-    };
-    let queue_bytes = section.positive("queue_bytes");
-    let target = match &*kind {
-        "stdout" => Target::Stdout,
-        "file" => match section.text("path") {
-            Some(path) => Target::File(path.into()),
-            None => {
-                section.missing("path");
-                return None;
-            }
-        },
-        kind => {
-            source.problem(at, unknown_kind(kind));
-            return None; // its other keys are those of a kind that nobody knows here
-        }
-    };
-    section.refuse_the_rest();
-    let queue_bytes = queue_bytes.map_or(QUEUE_BYTES, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    Some(OutputConfig { target, queue_bytes })
-}
-
-fn text(value: &Value<'_>) -> Result<(String, usize), &'static str> {
-    let text = value.get_ref().as_str().ok_or("")?;
-    Ok((text.to_owned(), value.span().start))
-}
-
-fn unknown_kind(kind: &str) -> String {
-    if LATER.contains(&kind) {
-        return format!("output kind `{kind}` comes later; now there are stdout and file");
-    }
-    let near = nearest(kind, ["stdout", "file"]);
-    format!("unknown output kind `{kind}`{}: known are stdout and file", did_you_mean(near))
-}
-
-/// Reads an output as `--output` takes it: `stdout`, `file:PATH`.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn parse_output(url: &str) -> Result<OutputConfig, String> {
-    let (kind, rest) = url.split_once(':').unwrap_or((url, ""));
-    let target = match (kind, rest) {
-        ("stdout", "") => Target::Stdout,
-        ("stdout", _) => return Err("stdout takes no path".to_owned()),
-        ("file", "") => return Err("a file needs a path: file:PATH".to_owned()),
-        ("file", path) => Target::File(path.into()),
-        (kind, _) => return Err(unknown_kind(kind)),
-    };
-    Ok(OutputConfig { target, queue_bytes: QUEUE_BYTES })
 }
 
 fn plugin(mut section: Section<'_>) -> PluginConfig {

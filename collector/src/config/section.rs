@@ -4,6 +4,7 @@ use super::json;
 use super::options::PluginOption;
 use crate::nearest::{did_you_mean, nearest};
 use std::cell::RefCell;
+use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
@@ -52,6 +53,11 @@ impl<'a> Source<'a> {
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
         format!("{}:{line}:{column}", self.name)
     }
+}
+
+pub(super) fn duration(value: &Value<'_>) -> Result<Duration, &'static str> {
+    let text = value.get_ref().as_str().ok_or("")?;
+    humantime::parse_duration(text).map_err(|_| "")
 }
 
 /// One table. What is read of it is known; the rest is not.
@@ -105,6 +111,32 @@ impl<'a> Section<'a> {
             let number = u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| "")?;
             if number == 0 { Err("") } else { Ok(number) }
         })
+    }
+
+    /// A whole number above 0, of bytes.
+    pub fn size(&mut self, key: &'static str) -> Option<usize> {
+        self.positive(key).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    }
+
+    pub fn duration(&mut self, key: &'static str) -> Option<Duration> {
+        self.read(key, "a duration such as \"10s\"", duration)
+    }
+
+    /// A text that must be there.
+    pub fn needed(&mut self, key: &'static str) -> Option<String> {
+        let text = self.text(key);
+        if text.is_none() {
+            self.missing(key);
+        }
+        text
+    }
+
+    /// A key that somebody may try; its value is not shown.
+    pub fn forbid(&mut self, key: &'static str, text: &str) {
+        self.known.push(key);
+        if let Some((key, _)) = self.table.get_key_value(key) {
+            self.source.problem(key.span().start, text.to_owned());
+        }
     }
 
     /// The entries of a table below this one.

@@ -1,4 +1,6 @@
 use super::*;
+use crate::output::Target;
+use crate::output::http::{DEAD_LETTER_BYTES, HttpConfig};
 
 fn problems(text: &str) -> String {
     Config::parse("c.toml", text).unwrap_err()
@@ -44,8 +46,11 @@ fn every_key_is_read() {
     assert_eq!(
         config.outputs,
         [
-            OutputConfig { target: Target::Stdout, queue_bytes: QUEUE_BYTES },
-            OutputConfig { target: Target::File("/tmp/lines".into()), queue_bytes: 1_000_000 },
+            OutputConfig::new(Target::Stdout),
+            OutputConfig {
+                queue_bytes: 1_000_000,
+                ..OutputConfig::new(Target::File("/tmp/lines".into()))
+            },
         ]
     );
     let plugin = &config.sections["runqlat"];
@@ -84,7 +89,26 @@ fn a_problem_names_file_line_column_key_and_what_is_wanted() {
         ("[[output]]\nkind = 1", "2:8: `kind` must be a text such as \"stdout\", not 1"),
         ("[[output]]\nkind = \"stdout\"\npath = \"x\"", "3:1: unknown key `path`"),
         ("[[output]]\nkind = \"fil\"", "2:8: unknown output kind `fil` (did you mean `file`?)"),
-        ("[[output]]\nkind = \"udp\"\nurl = \"x\"", "2:8: output kind `udp` comes later"),
+        ("[[output]]\nkind = \"udp\"\nurl = \"x\"", "2:1: this needs a `address`"),
+        ("[[output]]\nkind = \"tcp\"\naddress = \"h\"", "not \"h\": it has no port"),
+        ("[[output]]\nkind = \"tcp\"\naddress = \"::1:80\"", "in brackets: [::1]:8094"),
+        ("[[output]]\nkind = \"udp\"\naddress = \"h:99999\"", "a number from 1 to 65535"),
+        ("[[output]]\nkind = \"unix\"\npath = \"p\"\nspool_age = \"1d\"", "this needs a `spool`"),
+        ("[[output]]\nkind = \"influxdb1\"\nurl = \"http://h\"", "this needs a `database`"),
+        ("[[output]]\nkind = \"influxdb2\"\nurl = \"http://h\"", "this needs a `bucket`"),
+        ("[[output]]\nkind = \"victoriametrics\"", "this needs a `url`"),
+        ("[[output]]\nkind = \"victoriametrics\"\nurl = \"h:8428\"", "begins with http:// or"),
+        (
+            "[[output]]\nkind = \"influxdb3\"\nurl = \"http://u:p@h\"",
+            "secrets do not stand in a URL",
+        ),
+        ("[[output]]\nkind = \"influxdb3\"\nurl = \"http://h?db=x\"", "has keys of its own"),
+        (
+            "[[output]]\nkind = \"influxdb2\"\ntoken = \"x\"",
+            "3:1: `token`: secrets do not stand in",
+        ),
+        ("[[output]]\nkind = \"influxdb1\"\nusername = \"x\"", "this needs a `password_file`"),
+        ("[[output]]\nkind = \"influxdb1\"\ntimeout = \"0s\"", "must be a duration above 0"),
         ("[[output]]\nkind = \"stdout\"\nqueue_bytes = 0", "must be a whole number above 0, not 0"),
         ("plugin = 1", "1:10: `plugin` must be a table: [plugin]"),
         ("[plugin]\nx = 1", "2:1: `plugin.x` must be a table: [plugin.x]"),
@@ -111,13 +135,36 @@ fn outputs_are_urls_on_the_command_line() {
     let file = parse_output("file:/tmp/a:b").unwrap();
     assert_eq!(file.target, Target::File("/tmp/a:b".into()));
     assert_eq!(parse_output("stdout").unwrap().target, Target::Stdout);
+    for (url, name) in [
+        ("unix:/run/t.sock", None),
+        ("unixgram:/run/t.sock", None),
+        ("tcp://[::1]:8094", None),
+        ("udp://localhost:8094", None),
+        ("influxdb1://h:8086/db", None),
+        ("influxdb1://h:8086/db/week", None),
+        ("influxdb2+https://h/org/bucket", None),
+        ("influxdb3://h:8181/db/", Some("influxdb3://h:8181/db")),
+        ("victoriametrics://h:8428", None),
+        ("victoriametrics+https://h/insert/0/influx", None),
+    ] {
+        let target = parse_output(url).unwrap().target;
+        assert_eq!(target.to_string(), name.unwrap_or(url));
+    }
     for (url, words) in [
         ("file:", "file:PATH"),
         ("stdout:x", "takes no path"),
         ("stdot", "did you mean `stdout`?"),
-        ("influxdb1://h:8086/db", "`influxdb1` comes later"),
+        ("http://h/db", "unknown output kind `http`"),
+        ("unix:", "unix:PATH"),
+        ("tcp:h:1", "tcp://HOST:PORT"),
+        ("udp://h", "it has no port"),
+        ("tcp+https://h:1", "`tcp` has no TLS"),
+        ("influxdb1://h:8086", "influxdb1://HOST:PORT/DATABASE[/RETENTION_POLICY]"),
+        ("influxdb2://h/bucket", "influxdb2://HOST:PORT/ORG/BUCKET"),
+        ("influxdb3://u:p@h/db", "secrets do not stand in a URL"),
     ] {
-        assert!(parse_output(url).unwrap_err().contains(words), "{url}");
+        let error = parse_output(url).unwrap_err();
+        assert!(error.contains(words), "{url}: {error}");
     }
 }
 
@@ -136,14 +183,50 @@ fn the_example_tells_every_key_and_its_default() {
     let default = Config { plugins: config.plugins.clone(), ..Config::default() };
     let told = Config { tags: Tags::new(), outputs: vec![], sections: [].into(), ..config.clone() };
     assert_eq!(told, default);
-    assert_eq!(
-        config.outputs[0],
-        OutputConfig { target: Target::Stdout, queue_bytes: QUEUE_BYTES }
-    );
-    assert_eq!(config.outputs.len(), 2);
+    assert_eq!(config.outputs[0], OutputConfig::new(Target::Stdout));
+    let kinds = config.outputs.iter().map(|o| o.target.to_string());
+    let kinds: Vec<String> = kinds.map(|name| name.split([':', '+']).next().unwrap().to_owned()).collect();
+    assert_eq!(kinds, output::KINDS);
+    let Target::Http(example) = &config.outputs[6].target else {
+        panic!("influxdb1 is the seventh")
+    };
+    let spool = config.outputs[6].spool.as_ref().unwrap();
+    assert_eq!((spool.bytes, spool.age), (output::SPOOL_BYTES, output::SPOOL_AGE));
+    let HttpConfig { gzip, batch, timeout, .. } =
+        HttpConfig::new(example.server.clone(), example.url.clone(), example.auth.clone());
+    assert_eq!((example.gzip, example.batch, example.timeout), (gzip, batch, timeout));
+    assert_eq!(example.dead_letters.as_ref().unwrap().bytes, DEAD_LETTER_BYTES);
     let plugin = &config.sections["runqlat"];
     assert_eq!((plugin.enabled, plugin.limits), (true, Limits::DEFAULT));
-    for key in HOST_KEYS.into_iter().chain(["kind", "path", "queue_bytes", "uint", "log"]) {
+    let keys_of_outputs = [
+        "path",
+        "address",
+        "datagram_bytes",
+        "url",
+        "database",
+        "retention_policy",
+        "org",
+        "bucket",
+        "username",
+        "password_file",
+        "password_env",
+        "token_file",
+        "token_env",
+        "ca_file",
+        "gzip",
+        "batch_lines",
+        "batch_bytes",
+        "batch_time",
+        "timeout",
+        "dead_letters",
+        "dead_letter_bytes",
+        "kind",
+        "queue_bytes",
+        "spool",
+        "spool_bytes",
+        "spool_age",
+    ];
+    for key in HOST_KEYS.into_iter().chain(["uint", "log"]).chain(keys_of_outputs) {
         assert!(keys.contains(&format!("{key} = ")), "{key} is not in the example");
     }
 }

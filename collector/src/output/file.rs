@@ -1,13 +1,13 @@
 //! Lines at the end of a file.
 
 use super::stream::Stream;
-use super::{Failure, Output};
-use crate::batch::Batch;
+use super::{Failure, Output, Parcel};
 use anyhow::{Context, Result};
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Instant;
 
 /// A regular file that grows.
 struct File(fs::File);
@@ -47,35 +47,34 @@ fn ends_torn(file: &mut fs::File) -> std::io::Result<bool> {
 }
 
 impl Output for File {
-    fn deliver(&mut self, batch: &Batch) -> Result<(), Failure> {
-        let before = self.0.metadata().map(|metadata| metadata.len());
-        self.0.write_all(&batch.bytes).map_err(|error| {
-            // A full disk takes part of a batch: back to where it began, so that no line is torn.
-            if let Ok(before) = before {
-                let _ = self.0.set_len(before);
-            }
-            Failure::Later(error)
-        })
+    fn deliver(&mut self, parcel: &mut Parcel, _: Option<Instant>) -> Result<(), Failure> {
+        while !parcel.is_done() {
+            let before = self.0.metadata().map(|metadata| metadata.len());
+            self.0.write_all(parcel.first()).map_err(|error| {
+                // A full disk takes part of a batch: back to where it began, so that no line is torn.
+                if let Ok(before) = before {
+                    let _ = self.0.set_len(before);
+                }
+                Failure::later(error)
+            })?;
+            parcel.delivered(parcel.lines_of_first());
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::parcel::testing::parcel;
     use super::*;
-    use plugin_api::Tick;
     use std::os::unix::fs::PermissionsExt;
-
-    fn batch(bytes: &[u8]) -> Batch {
-        let tick = Tick { seq: 0, time_ns: 1, elapsed_ns: 1 };
-        Batch { plugin: "p".into(), tick, lines: 1, bytes: bytes.to_vec() }
-    }
 
     #[test]
     fn a_file_is_appended_to() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lines");
         for _ in 0..2 {
-            open(&path).unwrap().deliver(&batch(b"a\n")).unwrap();
+            open(&path).unwrap().deliver(&mut parcel(&["a\n"]), None).unwrap();
         }
         assert_eq!(fs::read(&path).unwrap(), b"a\na\n");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
@@ -87,7 +86,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lines");
         fs::write(&path, b"a\ntor").unwrap();
-        open(&path).unwrap().deliver(&batch(b"b\n")).unwrap();
+        open(&path).unwrap().deliver(&mut parcel(&["b\n"]), None).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"a\ntor\nb\n");
     }
 
@@ -101,6 +100,6 @@ mod tests {
     #[test]
     fn a_full_disk_is_tried_again() {
         let mut file = open(Path::new("/dev/full")).unwrap();
-        assert!(matches!(file.deliver(&batch(b"a\n")), Err(Failure::Later(_))));
+        assert!(matches!(file.deliver(&mut parcel(&["a\n"]), None), Err(Failure::Later { .. })));
     }
 }

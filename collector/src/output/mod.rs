@@ -1,39 +1,75 @@
-//! Where lines go. Each output has a thread, a queue bounded in bytes, and books.
+//! Where lines go. Each output has its own thread, queue and books, and a spool if it is told to.
 //!
 //! The router hands every batch to every queue and never waits: an output that is slow or dead loses its
 //! own oldest lines, counted, and holds up nobody else.
 
+mod backoff;
+mod books;
 mod file;
+mod folder;
+mod gaps;
+pub mod http;
 mod outlet;
+mod parcel;
 mod queue;
+pub mod secret;
+pub mod socket;
+mod spool;
 mod stream;
 
+pub use books::{Books, Cause, Dropped};
 pub use outlet::{Outlet, route};
-pub use queue::Books;
+pub use parcel::{Limits, Parcel};
+pub use queue::Snapshot;
+pub use spool::SpoolConfig;
 
-use crate::batch::Batch;
-use anyhow::Result;
+use anyhow::{Error, Result};
+use http::HttpConfig;
+use socket::SocketConfig;
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-/// Why a batch was not delivered.
+/// Why a parcel was not delivered.
 #[derive(Debug)]
 pub enum Failure {
-    /// The same batch is to be tried again later.
-    Later(io::Error),
+    /// The rest of the parcel is to be tried again.
+    Later {
+        /// What went wrong.
+        why: Error,
+        /// How long the other end asks to be left alone.
+        after: Option<Duration>,
+    },
+    /// A person has to help: a wrong token, a database that does not exist. Tried again now and then.
+    Hold(Error),
     /// The other end is gone for good.
-    Gone(io::Error),
+    Gone(Error),
 }
 
-/// Something that takes batches. One thread owns it.
+impl Failure {
+    /// To be tried again, at a time of our own choice.
+    pub fn later(why: impl Into<Error>) -> Self {
+        Self::Later { why: why.into(), after: None }
+    }
+}
+
+/// Something that takes parcels. One thread owns it.
 pub trait Output: Send {
-    /// Delivers a whole batch. After [`Failure::Later`] it is called with the same batch again, until
-    /// it succeeds or the collector stops; a part that was already delivered is not repeated.
+    /// How much a parcel is to hold.
+    fn limits(&self) -> Limits {
+        Limits::AT_ONCE
+    }
+
+    /// Delivers what is left of a parcel, and says in it what became of each line. After a failure it is
+    /// called with the same parcel again, until nothing is left or the collector stops; a part that was
+    /// already delivered is not repeated. There is a deadline once the collector stops.
     ///
     /// # Errors
     /// What went wrong, and with it what to do.
-    fn deliver(&mut self, batch: &Batch) -> Result<(), Failure>;
+    fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure>;
+
+    /// Opens what it writes to again, because somebody has moved it away.
+    fn reopen(&mut self) {}
 }
 
 /// An output as it is configured.
@@ -41,8 +77,10 @@ pub trait Output: Send {
 pub struct OutputConfig {
     /// What it is.
     pub target: Target,
-    /// Bytes that may wait for it.
+    /// Bytes that may wait for it in memory.
     pub queue_bytes: usize,
+    /// What may wait for it on disk.
+    pub spool: Option<SpoolConfig>,
 }
 
 /// The kinds of outputs.
@@ -52,13 +90,36 @@ pub enum Target {
     Stdout,
     /// The end of a file.
     File(PathBuf),
+    /// A socket: unix, unixgram, tcp, udp.
+    Socket(SocketConfig),
+    /// A database.
+    Http(Box<HttpConfig>),
 }
 
-/// Bytes that may wait for an output when nothing else is said.
+/// Bytes that may wait for an output in memory when nothing else is said.
 pub const QUEUE_BYTES: usize = 16 << 20;
 
+impl OutputConfig {
+    /// A target, without a spool.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self { target, queue_bytes: QUEUE_BYTES, spool: None }
+    }
+
+    /// Refused lines go beside the spool when no other file is named.
+    pub fn keep_refused_lines_beside_the_spool(&mut self) {
+        let name = self.target.to_string();
+        if let (Target::Http(http), Some(spool)) = (&mut self.target, &self.spool) {
+            http.dead_letters.get_or_insert_with(|| http::DeadLetterConfig {
+                path: spool.dir.join(format!("{}.rejected", folder::folder_name(&name))),
+                bytes: http::DEAD_LETTER_BYTES,
+            });
+        }
+    }
+}
+
 impl Target {
-    /// Opens it.
+    /// Opens it. Only what nothing can be done about later is an error: a server may be down.
     ///
     /// # Errors
     /// Names what cannot be opened, and why.
@@ -66,6 +127,8 @@ impl Target {
         match self {
             Self::Stdout => Ok(Box::new(stream::Stream::stdout()?)),
             Self::File(path) => file::open(path),
+            Self::Socket(config) => socket::open(config),
+            Self::Http(config) => http::open(config),
         }
     }
 }
@@ -75,6 +138,8 @@ impl fmt::Display for Target {
         match self {
             Self::Stdout => f.write_str("stdout"),
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Socket(config) => config.fmt(f),
+            Self::Http(config) => config.fmt(f),
         }
     }
 }

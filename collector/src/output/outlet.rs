@@ -1,42 +1,76 @@
-//! An output at work: its queue, its thread, and the router that feeds them all.
+//! An output at work: its queue, its threads, and the router that feeds them all.
 
-use super::queue::{Books, Queue};
+use super::backoff::Backoff;
+use super::gaps::Gaps;
+use super::parcel::Parcel;
+use super::queue::{Queue, Snapshot};
+use super::spool::Spool;
 use super::{Failure, Output, OutputConfig};
 use crate::batch::Message;
-use crate::metrics::collector_output;
+use crate::encode::Tags;
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use log::Level;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Between attempts to write.
-const RETRY: Duration = Duration::from_millis(500);
+/// Before a spool that cannot be written is tried again.
+const SPOOL_PAUSE: Duration = Duration::from_secs(1);
+/// Before an output that needs a person's help is tried again.
+const HOLD: Duration = Duration::from_secs(60);
+/// An outage of this length leaves a backlog, beside which the present is not to wait.
+const BACKLOG: Duration = Duration::from_secs(5);
 
 /// A running output.
 #[derive(Debug)]
 pub struct Outlet {
     name: String,
     queue: Arc<Queue>,
-    thread: JoinHandle<()>,
-    /// The books when they were last shown.
-    shown: Mutex<Books>,
+    reopen: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Outlet {
-    /// Opens an output and starts its thread; `gone` is told when its other end has gone for good.
+    /// Opens an output and starts its threads; `gone` is told when its other end has gone for good.
+    /// `tags` and `uint` are for the lines about gaps.
     ///
     /// # Errors
-    /// It cannot be opened.
-    pub fn start(config: &OutputConfig, gone: Sender<()>) -> Result<Self> {
+    /// It, or its spool, cannot be opened.
+    pub fn start(config: &OutputConfig, tags: &Tags, uint: bool, gone: Sender<()>) -> Result<Self> {
         let name = config.target.to_string();
         let output = config.target.open().with_context(|| format!("output {name}"))?;
-        let queue = Arc::new(Queue::new(config.queue_bytes));
-        let (theirs, label) = (Arc::clone(&queue), name.clone());
-        let thread = thread::Builder::new()
-            .name("output".to_owned())
-            .spawn(move || write(&label, output, &theirs, &gone))?;
-        Ok(Self { name, queue, thread, shown: Mutex::default() })
+        let gaps = Gaps::new(&name, tags, uint)?;
+        let spool = config.spool.as_ref().map(|spool| Spool::open(spool, &name)).transpose();
+        let spool = spool.with_context(|| format!("output {name}: its spool"))?;
+        let queue = Arc::new(Queue::new(config.queue_bytes, gaps, spool));
+        let reopen = Arc::new(AtomicBool::new(false));
+        let found = queue.snapshot().total().recovered;
+        if found > 0 {
+            log::info!("output {name}: {found} lines recovered from its spool");
+        }
+        let mut outlet = Self { name, queue, reopen, threads: Vec::new() };
+        outlet.start_threads(output, gone)?;
+        Ok(outlet)
+    }
+
+    fn start_threads(&mut self, output: Box<dyn Output>, gone: Sender<()>) -> Result<()> {
+        let name = || self.name.clone();
+        let sender = Sending {
+            name: name(),
+            output,
+            queue: Arc::clone(&self.queue),
+            reopen: Arc::clone(&self.reopen),
+            gone,
+        };
+        let mut threads = vec![thread("output", move || sender.run())?];
+        if self.queue.has_spool() {
+            let (name, queue) = (name(), Arc::clone(&self.queue));
+            threads.push(thread("spool", move || spool(&name, &queue))?);
+        }
+        self.threads = threads;
+        Ok(())
     }
 
     /// Its name: the URL without secrets.
@@ -51,16 +85,26 @@ impl Outlet {
         Arc::clone(&self.queue)
     }
 
-    /// The books since the start.
+    /// What is known since the start.
     #[must_use]
-    pub fn books(&self) -> Books {
-        self.queue.books()
+    pub fn snapshot(&self) -> Snapshot {
+        self.queue.snapshot()
     }
 
-    /// Whether its thread has ended, with all that it could write.
+    /// What it writes to is to be opened again, before the next line.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    /// There is no time left: what waits in no spool is lost.
+    pub fn abandon(&self) {
+        self.queue.abandon();
+    }
+
+    /// Whether its threads have ended, with all that they could do.
     #[must_use]
     pub fn finished(&self) -> bool {
-        self.thread.is_finished()
+        self.threads.iter().all(JoinHandle::is_finished)
     }
 
     /// Whether it takes no lines any more.
@@ -68,50 +112,124 @@ impl Outlet {
     pub fn gone(&self) -> bool {
         self.queue.gone()
     }
+}
 
-    /// The line about the time since this was last asked.
-    pub fn take(&self) -> collector_output::Row {
-        let now = self.queue.books();
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *shown, now);
-        collector_output::Row {
-            output: self.name.clone().into(),
-            lines_produced: now.produced - before.produced,
-            lines_delivered: now.delivered - before.delivered,
-            lines_waiting: now.waiting as i64,
-            lines_dropped_full: now.dropped_full - before.dropped_full,
-            lines_dropped_error: now.dropped_error - before.dropped_error,
-            bytes: now.bytes - before.bytes,
-            errors: now.errors - before.errors,
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .with_context(|| format!("starting the thread `{name}`"))
+}
+
+/// What an output's thread has.
+struct Sending {
+    name: String,
+    output: Box<dyn Output>,
+    queue: Arc<Queue>,
+    reopen: Arc<AtomicBool>,
+    gone: Sender<()>,
+}
+
+/// Whether a parcel's end is the end of the thread.
+enum After {
+    Next,
+    End,
+}
+
+impl Sending {
+    fn run(mut self) {
+        let limits = self.output.limits();
+        let mut backoff = Backoff::default();
+        while let Some(mut parcel) = self.queue.take(&limits) {
+            if let After::End = self.send(&mut parcel, &mut backoff) {
+                return;
+            }
         }
+    }
+
+    /// Sends a parcel, as often as it takes.
+    fn send(&mut self, parcel: &mut Parcel, backoff: &mut Backoff) -> After {
+        let name = &self.name;
+        let mut outage: Option<Outage> = None;
+        while !parcel.is_done() {
+            if self.reopen.swap(false, Ordering::Relaxed) {
+                self.output.reopen();
+            }
+            let result = self.output.deliver(parcel, self.queue.deadline());
+            self.queue.account(parcel);
+            let (level, why, pause) = match result {
+                Ok(()) => continue,
+                Err(Failure::Gone(why)) => {
+                    log::warn!("output {name}: gone: {why:#}");
+                    self.queue.give_back(parcel);
+                    self.queue.abandon();
+                    let _ = self.gone.send(()); // nobody listens when the collector already stops
+                    return After::End;
+                }
+                Err(Failure::Later { why, after }) => {
+                    (Level::Warn, format!("{why:#}"), backoff.next(after, fastrand::f64()))
+                }
+                Err(Failure::Hold(why)) => (Level::Error, format!("{why:#}"), HOLD),
+            };
+            let now = outage.get_or_insert_with(|| Outage::new(Instant::now()));
+            if now.is_news(&why) {
+                log::log!(level, "output {name}: {why}; its lines wait");
+            }
+            if !self.queue.failed(&why, pause) {
+                log::error!("output {name}: still failing at the end: {why}");
+                self.queue.give_back(parcel);
+                return After::End;
+            }
+        }
+        if let Some(outage) = outage {
+            let lasted = outage.since.elapsed();
+            log::info!("output {name}: works again after {:.1} s", lasted.as_secs_f64());
+            backoff.reset();
+            self.queue.works(lasted >= BACKLOG);
+        }
+        After::Next
     }
 }
 
-/// An output's thread.
-fn write(name: &str, mut output: Box<dyn Output>, queue: &Queue, gone: &Sender<()>) {
+/// While nothing is delivered.
+struct Outage {
+    since: Instant,
+    /// What was said about it last.
+    said: String,
+}
+
+impl Outage {
+    fn new(since: Instant) -> Self {
+        Self { since, said: String::new() }
+    }
+
+    /// Whether it fails for another reason than before.
+    fn is_news(&mut self, why: &str) -> bool {
+        let news = self.said != why;
+        self.said = why.to_owned();
+        news
+    }
+}
+
+/// The spool's thread: moves what comes to the disk.
+fn spool(name: &str, queue: &Queue) {
     let mut failing = false;
-    while let Some(batch) = queue.next() {
-        match output.deliver(&batch) {
+    while let Some(result) = queue.spool_next() {
+        match result {
             Ok(()) => {
-                queue.delivered();
                 if std::mem::take(&mut failing) {
-                    log::info!("output {name}: works again");
+                    log::info!("output {name}: its spool works again");
                 }
             }
-            Err(Failure::Later(error)) => {
+            Err(why) => {
                 if !std::mem::replace(&mut failing, true) {
-                    log::warn!("output {name}: {error}; its lines wait, the oldest go first");
+                    log::error!(
+                        "output {name}: its spool cannot be written: {why}; lines wait in memory only"
+                    );
                 }
-                if !queue.failed(RETRY) {
-                    log::error!("output {name}: still failing at the end: {error}");
-                    return queue.abandon();
+                if !queue.wait_for_spool(SPOOL_PAUSE) {
+                    return;
                 }
-            }
-            Err(Failure::Gone(error)) => {
-                log::warn!("output {name}: gone: {error}");
-                queue.abandon();
-                let _ = gone.send(()); // nobody listens any more when the collector already stops
-                return;
             }
         }
     }

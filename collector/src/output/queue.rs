@@ -1,136 +1,249 @@
-//! The queue between the router and one output, and its books.
+//! The queue between the router and one output: memory first, the spool behind it when there is one.
+//!
+//! ```text
+//! router -> memory -> parcel -> output                     without a spool
+//! router -> memory -> spool -> parcel -> output            with one
+//! router -> memory ----------> parcel -> output            with one that cannot be written right now
+//! ```
+//! Everything that changes what is known of a line happens under one lock, so the books balance at any
+//! moment. Locks are taken in the order spool, state; the router only ever takes the second, so a disk
+//! that stands still holds up nobody.
 
+use super::books::{Books, Cause};
+use super::gaps::Gaps;
+use super::parcel::{Limits, Parcel};
+use super::spool::{End, Lost, Place, Spool, Stretch, Waiting};
 use crate::batch::Batch;
-use std::collections::VecDeque;
-use std::fmt;
+use crate::tick::Now;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Books of an output since the start, in lines: `produced` = `delivered` + `waiting` + `dropped_full` +
-/// `dropped_error` at any moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Books {
-    /// Lines that were to go there.
-    pub produced: u64,
-    /// Lines that were written.
-    pub delivered: u64,
-    /// Lines in the queue or being written.
-    pub waiting: u64,
-    /// Oldest lines given up because the queue was full.
-    pub dropped_full: u64,
-    /// Lines given up because the other end is gone or failed to the end.
-    pub dropped_error: u64,
-    /// Bytes written.
-    pub bytes: u64,
-    /// Attempts that failed.
-    pub errors: u64,
-}
-
-impl fmt::Display for Books {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { produced, delivered, waiting, dropped_full, dropped_error, .. } = self;
-        write!(
-            f,
-            "{produced} lines produced = {delivered} delivered + {waiting} waiting + \
-             {dropped_full} dropped (queue full) + {dropped_error} dropped (error)"
-        )
-    }
-}
 
 /// Batches that wait, oldest first.
 #[derive(Debug)]
 pub struct Queue {
-    /// Bytes that may wait, the batch being written among them.
+    /// Bytes that may wait in memory, those on their way among them.
     bound: usize,
+    spool: Option<Mutex<Spool>>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+/// All that is known at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// By plugin.
+    pub plugins: BTreeMap<Arc<str>, Books>,
+    /// Bytes that the other end took.
+    pub bytes: u64,
+    /// Attempts that failed.
+    pub errors: u64,
+    /// Bytes of the spool's files.
+    pub spool_bytes: u64,
+    /// Why it does not deliver, or does not spool.
+    pub trouble: Option<String>,
+}
+
+impl Snapshot {
+    /// All plugins together.
+    #[must_use]
+    pub fn total(&self) -> Books {
+        self.plugins.values().fold(Books::default(), |mut sum, books| {
+            sum += *books;
+            sum
+        })
+    }
+}
+
+#[derive(Debug)]
 struct State {
-    waiting: VecDeque<Arc<Batch>>,
-    /// The batch being written. It counts as waiting and is never dropped for a newer one.
-    current: Option<Arc<Batch>>,
-    /// Of `waiting` and `current`.
+    memory: VecDeque<Arc<Batch>>,
+    /// Being written to the spool.
+    spooling: Option<Arc<Batch>>,
+    /// Of `memory`, `spooling`, and parcels that came from memory.
     bytes: usize,
-    books: Books,
-    /// No more batches come; what waits may be written until then.
+    /// In the spool and not taken.
+    spooled: Waiting,
+    /// Why the spool cannot be written; then parcels are filled from memory.
+    spool_trouble: Option<String>,
+    /// The next parcel is to come from the present, when a backlog waits too.
+    present_next: bool,
+    /// Since when something waits to be taken.
+    since: Option<Instant>,
+    known: Snapshot,
+    gaps: Gaps,
+    /// No more batches come; what waits may be delivered until then.
     closed: Option<Instant>,
     /// The other end is gone.
     gone: bool,
 }
 
 impl Queue {
-    /// An empty queue for so many bytes.
+    /// A queue of so many bytes of memory, and what it recovered from its spool.
     #[must_use]
-    pub fn new(bound: usize) -> Self {
-        Self { bound, state: Mutex::default(), changed: Condvar::new() }
+    pub fn new(bound: usize, gaps: Gaps, spool: Option<(Spool, Vec<Stretch>)>) -> Self {
+        let mut state = State {
+            memory: VecDeque::new(),
+            spooling: None,
+            bytes: 0,
+            spooled: Waiting::default(),
+            spool_trouble: None,
+            present_next: false,
+            since: None,
+            known: Snapshot::default(),
+            gaps,
+            closed: None,
+            gone: false,
+        };
+        let spool = spool.map(|(spool, recovered)| {
+            for Stretch { plugin, lines, .. } in recovered {
+                let books = state.books(&plugin);
+                books.recovered += lines;
+                books.waiting += lines;
+            }
+            state.look_at(&spool);
+            Mutex::new(spool)
+        });
+        Self { bound, spool, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Adds a batch; the oldest ones make room.
+    /// Whether there is a spool.
+    #[must_use]
+    pub fn has_spool(&self) -> bool {
+        self.spool.is_some()
+    }
+
+    /// Adds a batch; the oldest ones in memory make room.
     pub fn push(&self, batch: Arc<Batch>) {
         let mut state = self.state();
-        let (lines, size) = (batch.lines, batch.bytes.len());
-        state.books.produced += lines;
+        state.books(&batch.plugin).produce(batch.lines);
         if state.gone {
-            state.books.dropped_error += lines;
-            return;
+            return state.lose_batch(&batch, Cause::Error);
         }
-        while state.bytes + size > self.bound {
-            let Some(oldest) = state.waiting.pop_front() else { break };
+        while state.bytes + batch.bytes.len() > self.bound {
+            let Some(oldest) = state.memory.pop_front() else {
+                return state.lose_batch(&batch, Cause::Full);
+            };
             state.bytes -= oldest.bytes.len();
-            state.books.waiting -= oldest.lines;
-            state.books.dropped_full += oldest.lines;
+            state.lose_batch(&oldest, Cause::Full);
         }
-        if state.bytes + size > self.bound {
-            state.books.dropped_full += lines;
-            return;
-        }
-        state.bytes += size;
-        state.books.waiting += lines;
-        state.waiting.push_back(batch);
+        state.bytes += batch.bytes.len();
+        state.memory.push_back(batch);
         self.changed.notify_all();
     }
 
-    /// The next batch to write, the same one until it is [delivered](Self::delivered). Waits for it;
-    /// `None` when none will come.
-    pub fn next(&self) -> Option<Arc<Batch>> {
+    /// The next batches to deliver. Waits for them, and then for more up to the limits' time; `None`
+    /// when none will come.
+    pub fn take(&self, limits: &Limits) -> Option<Parcel> {
         let mut state = self.state();
-        while state.current.is_none() {
+        loop {
             if state.gone {
                 return None;
             }
-            state.current = state.waiting.pop_front();
-            if state.current.is_none() {
-                if state.closed.is_some() {
+            let ready = state.ready(self.has_spool());
+            let open = state.closed.is_none();
+            let enough = ready.lines >= limits.lines || ready.bytes >= limits.bytes as u64;
+            let tell = state.gaps.due() || (!open && !state.gaps.is_empty());
+            if ready.lines == 0 && (open || !tell) {
+                if !open && state.memory.is_empty() && state.spooling.is_none() {
                     return None;
                 }
+                state.since = None;
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = state.since.get_or_insert_with(Instant::now).elapsed();
+            if open && !enough && waited < limits.wait {
+                let left = limits.wait - waited;
+                (state, _) =
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.since = None;
+            let from_spool = state.spooled.lines > 0;
+            let mut batches = Vec::new();
+            if tell && let Some(told) = state.gaps.tell() {
+                state.books(&told.plugin).produce(told.lines);
+                state.bytes += told.bytes.len();
+                batches.push((Arc::new(told), None));
+            }
+            if from_spool {
+                let present_next = state.present_next;
+                drop(state);
+                let spooled = self.take_from_spool(present_next, limits);
+                batches.extend(spooled.into_iter().map(|(batch, place)| (batch, Some(place))));
+                state = self.state();
+            } else {
+                batches.extend(state.take_from_memory(limits).map(|batch| (batch, None)));
+            }
+            if !batches.is_empty() {
+                return Some(Parcel::new(batches));
             }
         }
-        state.current.clone()
     }
 
-    /// The batch was written.
-    pub fn delivered(&self) {
+    /// The backlog and the present in turn, so that neither waits for the end of the other.
+    fn take_from_spool(&self, present: bool, limits: &Limits) -> Vec<(Arc<Batch>, Place)> {
+        let Some(mut spool) = self.spool() else { return Vec::new() };
+        let mut lost = Lost::new();
+        let end =
+            if present && spool.waiting_present().lines > 0 { End::Present } else { End::Oldest };
+        let batches = spool.take(end, limits, Now::read().wall_ns, &mut lost);
         let mut state = self.state();
-        let Some(batch) = state.current.take() else { return };
-        state.bytes -= batch.bytes.len();
-        state.books.waiting -= batch.lines;
-        state.books.delivered += batch.lines;
-        state.books.bytes += batch.bytes.len() as u64;
+        state.present_next = end == End::Oldest;
+        state.lose(lost);
+        state.look_at(&spool);
+        batches
+    }
+
+    /// Writes what became of a parcel's lines into the books. A batch of which nothing is left is done.
+    pub fn account(&self, parcel: &mut Parcel) {
+        let mut spool = self.spool();
+        let mut state = self.state();
+        if state.gone {
+            return; // all is given up already
+        }
+        for item in parcel.items() {
+            let fate = std::mem::take(&mut item.fate);
+            state.known.bytes += fate.bytes;
+            let books = state.books(&item.batch.plugin);
+            books.deliver(fate.delivered);
+            for cause in Cause::ALL {
+                books.give_up(fate.dropped[cause], cause);
+            }
+            if item.is_done() && (fate.delivered > 0 || fate.dropped.sum() > 0) {
+                match (item.place, &mut spool) {
+                    (Some(place), Some(spool)) => spool.done(place),
+                    _ => state.bytes -= item.batch.bytes.len(),
+                }
+            }
+        }
+        if let Some(spool) = &spool {
+            state.look_at(spool);
+        }
+    }
+
+    /// It delivers again, after an outage when `backlog` is set: what piled up and what comes from now
+    /// on are then delivered in turn.
+    pub fn works(&self, backlog: bool) {
+        let spool = self.spool();
+        self.state().known.trouble = None;
+        if let (true, Some(mut spool)) = (backlog, spool) {
+            spool.split();
+        }
     }
 
     /// An attempt failed. Waits a while, shorter once the queue is closed; false when there is no time
     /// left for another.
-    pub fn failed(&self, pause: Duration) -> bool {
+    pub fn failed(&self, why: &str, pause: Duration) -> bool {
         let mut state = self.state();
-        state.books.errors += 1;
+        state.known.errors += 1;
+        state.known.trouble = Some(why.to_owned());
         let again = Instant::now() + pause;
         loop {
             let now = Instant::now();
             let end = match state.closed {
-                Some(deadline) if now >= deadline => return false,
+                Some(deadline) if now >= deadline || self.is_safe(&state) => return false,
                 Some(deadline) => deadline.min(again),
                 None => again,
             };
@@ -146,16 +259,47 @@ impl Queue {
         }
     }
 
-    /// The other end is gone: all that waits and all that comes is lost.
+    /// Whether all that waits lies in the spool, for the next start.
+    fn is_safe(&self, state: &State) -> bool {
+        self.has_spool() && state.memory.is_empty() && state.spooling.is_none()
+    }
+
+    /// A parcel will not be delivered any more. What of it is in no spool goes there, or is lost.
+    pub fn give_back(&self, parcel: &mut Parcel) {
+        self.account(parcel);
+        for item in parcel.items() {
+            if item.is_done() || item.place.is_some() {
+                continue;
+            }
+            let mut lost = Lost::new();
+            let mut spool = self.spool();
+            let kept = spool.as_mut().is_some_and(|s| s.append(&item.batch, &mut lost).is_ok());
+            let mut state = self.state();
+            state.bytes -= item.batch.bytes.len();
+            if !kept {
+                let lines = item.lines_left();
+                state.books(&item.batch.plugin).give_up(lines, Cause::Error);
+            }
+            state.lose(lost);
+            if let Some(spool) = &spool {
+                state.look_at(spool);
+            }
+        }
+    }
+
+    /// The other end is gone for good, or there is no time left: what waits in no spool, and all that
+    /// comes, is lost. What lies in the spool stays for the next start.
     pub fn abandon(&self) {
         let mut state = self.state();
         state.gone = true;
-        state.books.errors += 1;
-        state.books.dropped_error += state.books.waiting;
-        state.books.waiting = 0;
-        state.bytes = 0;
-        state.current = None;
-        state.waiting.clear();
+        for batch in std::mem::take(&mut state.memory) {
+            state.lose_batch(&batch, Cause::Error);
+        }
+        if !self.has_spool() {
+            for books in state.known.plugins.values_mut() {
+                books.give_up(books.waiting, Cause::Error);
+            }
+        }
         self.changed.notify_all();
     }
 
@@ -165,94 +309,143 @@ impl Queue {
         self.state().gone
     }
 
-    /// No more batches come. What waits may be written until the deadline.
+    /// No more batches come. What waits may be delivered until the deadline.
     pub fn close(&self, deadline: Instant) {
         self.state().closed = Some(deadline);
         self.changed.notify_all();
     }
 
-    /// The books as they stand.
+    /// When the last attempt has to be over, once the queue is closed.
     #[must_use]
-    pub fn books(&self) -> Books {
-        self.state().books
+    pub fn deadline(&self) -> Option<Instant> {
+        self.state().closed
+    }
+
+    /// What is known.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state();
+        let mut known = state.known.clone();
+        known.trouble = known.trouble.or_else(|| state.spool_trouble.clone());
+        known
+    }
+
+    /// Moves the oldest batch of memory into the spool, as soon as there is one. After an error it
+    /// stays the oldest in memory, from which parcels are then filled. `None` when nothing will come.
+    pub fn spool_next(&self) -> Option<Result<(), String>> {
+        let batch = self.next_to_spool()?;
+        let mut lost = Lost::new();
+        let mut spool = self.spool()?;
+        let result = spool.append(&batch, &mut lost);
+        let mut state = self.state();
+        state.spooling = None;
+        state.lose(lost);
+        match &result {
+            Ok(()) => {
+                state.bytes -= batch.bytes.len();
+                state.spool_trouble = None;
+            }
+            Err(why) => {
+                state.memory.push_front(batch);
+                state.spool_trouble = Some(format!("the spool cannot be written: {why}"));
+            }
+        }
+        state.look_at(&spool);
+        self.changed.notify_all();
+        Some(result.map_err(|why| why.to_string()))
+    }
+
+    fn next_to_spool(&self) -> Option<Arc<Batch>> {
+        let mut state = self.state();
+        loop {
+            if state.gone {
+                return None;
+            }
+            if let Some(batch) = state.memory.pop_front() {
+                state.spooling = Some(Arc::clone(&batch));
+                return Some(batch);
+            }
+            if state.closed.is_some() {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits before the spool is tried again; false once the queue is closed.
+    pub fn wait_for_spool(&self, pause: Duration) -> bool {
+        let again = Instant::now() + pause;
+        let mut state = self.state();
+        loop {
+            if state.closed.is_some() || state.gone {
+                return false;
+            }
+            let left = again.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            (state, _) =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn spool(&self) -> Option<MutexGuard<'_, Spool>> {
+        Some(self.spool.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    fn books(&mut self, plugin: &Arc<str>) -> &mut Books {
+        self.known.plugins.entry(Arc::clone(plugin)).or_default()
+    }
+
+    /// What a parcel could be filled with now.
+    fn ready(&self, has_spool: bool) -> Waiting {
+        if self.spooled.lines > 0 || (has_spool && self.spool_trouble.is_none()) {
+            return self.spooled;
+        }
+        let sum = |sum: Waiting, batch: &Arc<Batch>| Waiting {
+            lines: sum.lines + batch.lines,
+            bytes: sum.bytes + batch.bytes.len() as u64,
+        };
+        self.memory.iter().fold(Waiting::default(), sum)
+    }
+
+    fn take_from_memory(&mut self, limits: &Limits) -> impl Iterator<Item = Arc<Batch>> {
+        let (mut lines, mut bytes, mut count) = (0, 0, 0);
+        for batch in &self.memory {
+            lines += batch.lines;
+            bytes += batch.bytes.len();
+            if count > 0 && (lines > limits.lines || bytes > limits.bytes) {
+                break;
+            }
+            count += 1;
+        }
+        self.memory.drain(..count)
+    }
+
+    /// Lines that waited are lost.
+    fn lose(&mut self, lost: Lost) {
+        for (stretch, cause) in lost {
+            self.books(&stretch.plugin).give_up(stretch.lines, cause);
+            self.gaps.add(&stretch, cause);
+        }
+    }
+
+    fn lose_batch(&mut self, batch: &Batch, cause: Cause) {
+        self.lose(vec![(Stretch::of(batch), cause)]);
+    }
+
+    fn look_at(&mut self, spool: &Spool) {
+        self.spooled = spool.waiting();
+        self.known.spool_bytes = spool.disk_bytes();
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use plugin_api::Tick;
-
-    fn batch(lines: u64, bytes: usize) -> Arc<Batch> {
-        let tick = Tick { seq: 0, time_ns: 1, elapsed_ns: 1 };
-        Arc::new(Batch { plugin: "p".into(), tick, lines, bytes: vec![b'x'; bytes] })
-    }
-
-    fn balanced(queue: &Queue) -> Books {
-        let b = queue.books();
-        assert_eq!(b.produced, b.delivered + b.waiting + b.dropped_full + b.dropped_error, "{b:?}");
-        b
-    }
-
-    #[test]
-    fn the_oldest_lines_make_room_and_the_books_balance_at_any_moment() {
-        let queue = Queue::new(100);
-        for i in 1..=10 {
-            queue.push(batch(i, 30));
-            balanced(&queue);
-        }
-        let books = balanced(&queue);
-        assert_eq!((books.waiting, books.dropped_full), (8 + 9 + 10, 28));
-        assert_eq!(queue.next().unwrap().lines, 8);
-        queue.push(batch(11, 90)); // does not fit beside the one being written
-        let books = balanced(&queue);
-        assert_eq!((books.waiting, books.dropped_full), (8, 28 + 9 + 10 + 11));
-        queue.delivered();
-        queue.push(batch(12, 101)); // fits nowhere
-        queue.push(batch(13, 100));
-        assert_eq!(queue.next().unwrap().lines, 13);
-        queue.delivered();
-        let books = balanced(&queue);
-        assert_eq!((books.waiting, books.delivered, books.bytes), (0, 21, 130));
-    }
-
-    #[test]
-    fn what_waits_at_the_end_is_handed_out_and_then_it_is_over() {
-        let queue = Queue::new(100);
-        queue.push(batch(1, 1));
-        queue.close(Instant::now() + Duration::from_secs(5));
-        assert!(queue.next().is_some());
-        assert!(queue.failed(Duration::ZERO));
-        assert!(queue.next().is_some(), "the same batch again");
-        queue.delivered();
-        assert!(queue.next().is_none());
-        assert_eq!(balanced(&queue).errors, 1);
-    }
-
-    #[test]
-    fn attempts_end_at_the_deadline() {
-        let queue = Queue::new(100);
-        queue.push(batch(1, 1));
-        assert!(queue.next().is_some());
-        queue.close(Instant::now());
-        assert!(!queue.failed(Duration::from_secs(60)));
-        queue.abandon();
-        assert_eq!(balanced(&queue).dropped_error, 1);
-    }
-
-    #[test]
-    fn lines_for_an_end_that_is_gone_are_counted_as_lost() {
-        let queue = Queue::new(100);
-        queue.push(batch(2, 1));
-        assert!(queue.next().is_some());
-        queue.push(batch(3, 1));
-        queue.abandon();
-        queue.push(batch(4, 1));
-        assert_eq!(balanced(&queue).dropped_error, 9);
-        assert!(queue.next().is_none());
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;

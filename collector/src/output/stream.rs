@@ -1,11 +1,11 @@
 //! Lines into a stream: standard output, a named pipe, a terminal.
 
-use super::{Failure, Output};
-use crate::batch::Batch;
+use super::{Failure, Output, Parcel};
 use anyhow::Result;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 /// A pipe takes this much whole or not at all (PIPE_BUF), so a reader never sees part of a line, not
 /// even when the collector is killed.
@@ -36,19 +36,22 @@ impl<W: Write> Stream<W> {
 }
 
 impl<W: Write + Send> Output for Stream<W> {
-    fn deliver(&mut self, batch: &Batch) -> Result<(), Failure> {
-        while self.done < batch.bytes.len() {
-            match self.out.write(whole_lines(&batch.bytes[self.done..])) {
-                Ok(0) => return Err(Failure::Gone(ErrorKind::WriteZero.into())),
-                Ok(n) => self.done += n,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                    return Err(Failure::Gone(error));
+    fn deliver(&mut self, parcel: &mut Parcel, _: Option<Instant>) -> Result<(), Failure> {
+        while !parcel.is_done() {
+            while self.done < parcel.first().len() {
+                match self.out.write(whole_lines(&parcel.first()[self.done..])) {
+                    Ok(0) => return Err(Failure::Gone(io::Error::from(ErrorKind::WriteZero).into())),
+                    Ok(n) => self.done += n,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                        return Err(Failure::Gone(error.into()));
+                    }
+                    Err(error) => return Err(Failure::later(error)),
                 }
-                Err(error) => return Err(Failure::Later(error)),
             }
+            self.done = 0;
+            parcel.delivered(parcel.lines_of_first());
         }
-        self.done = 0;
         Ok(())
     }
 }
@@ -65,14 +68,8 @@ fn whole_lines(bytes: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parcel::testing::parcel;
     use super::*;
-    use plugin_api::Tick;
-
-    fn batch(lines: &[String]) -> Batch {
-        let tick = Tick { seq: 0, time_ns: 1, elapsed_ns: 1 };
-        let bytes = lines.concat().into_bytes();
-        Batch { plugin: "p".into(), tick, lines: lines.len() as u64, bytes }
-    }
 
     /// Takes what it is told to, and remembers each write.
     #[derive(Default)]
@@ -96,7 +93,7 @@ mod tests {
     fn every_write_is_whole_lines_that_a_pipe_takes_at_once() {
         let lines: Vec<String> = (0..500).map(|i| format!("{}\n", "x".repeat(i % 97))).collect();
         let mut out = Stream::new(Pipe::default());
-        out.deliver(&batch(&lines)).unwrap();
+        out.deliver(&mut parcel(&lines), None).unwrap();
         assert!(out.out.writes.len() > 3);
         assert!(out.out.writes.iter().all(|w| w.len() <= WHOLE && w.ends_with(b"\n")));
         assert_eq!(out.out.writes.concat(), lines.concat().into_bytes());
@@ -106,20 +103,21 @@ mod tests {
     fn a_line_longer_than_a_pipe_takes_is_written_alone() {
         let lines = ["a\n".to_owned(), format!("{}\n", "x".repeat(9000)), "b\n".to_owned()];
         let mut out = Stream::new(Pipe::default());
-        out.deliver(&batch(&lines)).unwrap();
+        out.deliver(&mut parcel(&lines), None).unwrap();
         assert_eq!(out.out.writes.iter().map(Vec::len).collect::<Vec<_>>(), [2, 9001, 2]);
     }
 
     #[test]
     fn after_an_error_the_rest_follows_and_nothing_is_repeated() {
-        let batch = batch(&["abc\n".to_owned(), "def\n".to_owned()]);
+        let mut batch = parcel(&["abc\ndef\n"]);
         let full = || Err(io::Error::from(ErrorKind::StorageFull));
         let pipe = Pipe { answers: vec![full(), full(), Ok(3)], ..Pipe::default() };
         let mut out = Stream::new(pipe);
-        assert!(matches!(out.deliver(&batch), Err(Failure::Later(_))));
-        assert!(matches!(out.deliver(&batch), Err(Failure::Later(_))));
-        out.deliver(&batch).unwrap();
-        out.deliver(&batch).unwrap();
+        assert!(matches!(out.deliver(&mut batch, None), Err(Failure::Later { .. })));
+        assert!(matches!(out.deliver(&mut batch, None), Err(Failure::Later { .. })));
+        out.deliver(&mut batch, None).unwrap();
+        assert!(batch.is_done());
+        out.deliver(&mut parcel(&["abc\ndef\n"]), None).unwrap();
         assert_eq!(out.out.writes.concat(), b"abc\ndef\nabc\ndef\n");
     }
 
@@ -127,6 +125,6 @@ mod tests {
     fn a_reader_that_left_is_gone_for_good() {
         let pipe = Pipe { answers: vec![Err(ErrorKind::BrokenPipe.into())], ..Pipe::default() };
         let mut out = Stream::new(pipe);
-        assert!(matches!(out.deliver(&batch(&["a\n".to_owned()])), Err(Failure::Gone(_))));
+        assert!(matches!(out.deliver(&mut parcel(&["a\n"]), None), Err(Failure::Gone(_))));
     }
 }

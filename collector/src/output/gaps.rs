@@ -1,0 +1,93 @@
+//! What is missing: the intervals whose lines were given up, until a line can say so.
+
+use super::books::Cause;
+use super::spool::Stretch;
+use crate::batch::Batch;
+use crate::encode::{Schema, Tags, encode};
+use crate::metrics::collector_gap;
+use anyhow::Result;
+use plugin_api::Tick;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Under steady loss there is one line per cause and plugin in this time, and not one per batch.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Stretch {
+    /// The time that a batch speaks of.
+    pub fn of(batch: &Batch) -> Self {
+        let Batch { plugin, tick, lines, .. } = batch;
+        let length = i64::try_from(tick.elapsed_ns).unwrap_or(i64::MAX);
+        let from_ns = tick.time_ns.saturating_sub(length);
+        Self { plugin: Arc::clone(plugin), lines: *lines, from_ns, to_ns: tick.time_ns }
+    }
+}
+
+/// The gaps of one output. They wait here, outside of queue and spool, so that an outage that goes on
+/// cannot push out the line that tells of it.
+#[derive(Debug)]
+pub struct Gaps {
+    output: String,
+    schema: Schema,
+    open: BTreeMap<(Cause, Arc<str>), Stretch>,
+    told: Option<Instant>,
+}
+
+impl Gaps {
+    /// None yet, for the output of this name.
+    ///
+    /// # Errors
+    /// The tags cannot be stored.
+    pub fn new(output: &str, tags: &Tags, uint: bool) -> Result<Self> {
+        let schema = Schema::of(&collector_gap::TABLE, tags, uint)?;
+        Ok(Self { output: output.to_owned(), schema, open: BTreeMap::new(), told: None })
+    }
+
+    /// Lines are missing.
+    pub fn add(&mut self, lost: &Stretch, cause: Cause) {
+        if !cause.makes_gap() {
+            return;
+        }
+        let gap = self.open.entry((cause, Arc::clone(&lost.plugin)));
+        let gap = gap.or_insert_with(|| Stretch { lines: 0, ..lost.clone() });
+        gap.lines += lost.lines;
+        gap.from_ns = gap.from_ns.min(lost.from_ns);
+        gap.to_ns = gap.to_ns.max(lost.to_ns);
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Whether there is something to tell now.
+    pub fn due(&self) -> bool {
+        !self.open.is_empty() && self.told.is_none_or(|told| told.elapsed() >= PAUSE)
+    }
+
+    /// The lines that tell of all gaps, which are closed by it. Each has the time of the gap's end and
+    /// its length as `interval_ns`.
+    pub fn tell(&mut self) -> Option<Batch> {
+        self.told = Some(Instant::now());
+        let (mut lines, mut bytes, mut last) = (0, Vec::new(), None);
+        for ((cause, plugin), gap) in std::mem::take(&mut self.open) {
+            let elapsed_ns = gap.to_ns.saturating_sub(gap.from_ns).max(0).unsigned_abs();
+            let tick = Tick { seq: 0, time_ns: gap.to_ns, elapsed_ns };
+            let row = collector_gap::Row {
+                output: self.output.clone().into(),
+                plugin: plugin.to_string().into(),
+                cause: cause.word().into(),
+                lines: gap.lines,
+            };
+            match encode(&self.schema, &row, &tick, &mut bytes) {
+                Ok(()) => {
+                    lines += 1;
+                    last = Some(tick);
+                }
+                Err(why) => log::warn!("a line about missing lines refused: {why}"),
+            }
+        }
+        last.map(|tick| Batch { plugin: "collector".into(), tick, lines, bytes })
+    }
+}

@@ -1,0 +1,218 @@
+//! Batches on their way to an output.
+
+use super::books::{Cause, Dropped};
+use super::spool::Place;
+use crate::batch::Batch;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How much an output takes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Lines. A batch is never split for it: a single larger one comes alone.
+    pub lines: u64,
+    /// Bytes of line protocol, in the same way.
+    pub bytes: usize,
+    /// How long the first batch may wait for others.
+    pub wait: Duration,
+}
+
+impl Limits {
+    /// For outputs that gain nothing by waiting.
+    pub const AT_ONCE: Self = Self { lines: u64::MAX, bytes: 1 << 20, wait: Duration::ZERO };
+}
+
+/// Batches on their way: what of them is left to deliver, and what became of the rest. An output works
+/// from the front and says of every line what became of it, exactly once.
+#[derive(Debug)]
+pub struct Parcel {
+    items: Vec<Item>,
+    /// The first item with lines left.
+    at: usize,
+}
+
+/// One batch of a parcel.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub batch: Arc<Batch>,
+    /// Where the spool has it.
+    pub place: Option<Place>,
+    /// What is not yet in the books.
+    pub fate: Fate,
+    lines_left: u64,
+    /// Offset of the first line that is left.
+    offset: usize,
+}
+
+/// What became of lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fate {
+    pub delivered: u64,
+    pub bytes: u64,
+    pub dropped: Dropped,
+}
+
+impl Item {
+    /// Whether every line of it was delivered or given up.
+    pub fn is_done(&self) -> bool {
+        self.lines_left == 0
+    }
+
+    /// Lines still to be delivered.
+    pub fn lines_left(&self) -> u64 {
+        self.lines_left
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.batch.bytes[self.offset..]
+    }
+
+    /// Length of the first so many lines that are left.
+    fn length(&self, lines: u64) -> usize {
+        if lines == self.lines_left {
+            return self.rest().len();
+        }
+        memchr::memchr_iter(b'\n', self.rest())
+            .take(usize::try_from(lines).unwrap_or(usize::MAX))
+            .last()
+            .map_or(0, |newline| newline + 1)
+    }
+
+    fn advance(&mut self, lines: u64) -> usize {
+        let length = self.length(lines);
+        self.offset += length;
+        self.lines_left -= lines;
+        length
+    }
+}
+
+impl Parcel {
+    /// A parcel of batches, none of them empty, and where the spool has each.
+    #[must_use]
+    pub fn new(batches: impl IntoIterator<Item = (Arc<Batch>, Option<Place>)>) -> Self {
+        let item = |(batch, place): (Arc<Batch>, _)| {
+            let lines_left = batch.lines;
+            Item { batch, place, fate: Fate::default(), lines_left, offset: 0 }
+        };
+        Self { items: batches.into_iter().map(item).collect(), at: 0 }
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.at == self.items.len()
+    }
+
+    /// Lines that are left.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.items[self.at..].iter().map(|item| item.lines_left).sum()
+    }
+
+    /// Lines that are left of the first unfinished batch.
+    #[must_use]
+    pub fn lines_of_first(&self) -> u64 {
+        self.items.get(self.at).map_or(0, |item| item.lines_left)
+    }
+
+    /// What is left of the first unfinished batch: whole lines; empty when nothing is left.
+    #[must_use]
+    pub fn first(&self) -> &[u8] {
+        self.items.get(self.at).map_or(&[], Item::rest)
+    }
+
+    /// The first so many of the lines that are left, as slices of whole lines in order.
+    pub fn front(&self, lines: u64) -> impl Iterator<Item = &[u8]> {
+        self.items[self.at..]
+            .iter()
+            .scan(lines, |wanted, item| {
+                let lines = item.lines_left.min(*wanted);
+                *wanted -= lines;
+                Some(&item.rest()[..item.length(lines)])
+            })
+            .take_while(|slice| !slice.is_empty())
+    }
+
+    /// The first so many lines were delivered.
+    pub fn delivered(&mut self, lines: u64) {
+        self.pass(lines, |item, lines, length| {
+            item.fate.delivered += lines;
+            item.fate.bytes += length as u64;
+        });
+    }
+
+    /// The first so many lines are given up.
+    pub fn give_up(&mut self, lines: u64, cause: Cause) {
+        self.pass(lines, |item, lines, _| item.fate.dropped[cause] += lines);
+    }
+
+    fn pass(&mut self, mut lines: u64, mut settle: impl FnMut(&mut Item, u64, usize)) {
+        while lines > 0 && !self.is_done() {
+            let item = &mut self.items[self.at];
+            let now = lines.min(item.lines_left);
+            let length = item.advance(now);
+            settle(item, now, length);
+            self.at += usize::from(item.is_done());
+            lines -= now;
+        }
+    }
+
+    pub(super) fn items(&mut self) -> &mut [Item] {
+        &mut self.items
+    }
+}
+
+/// Parcels for tests.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use plugin_api::Tick;
+
+    /// One batch per text.
+    pub fn parcel(batches: &[impl AsRef<str>]) -> Parcel {
+        let tick = Tick { seq: 0, time_ns: 1, elapsed_ns: 1 };
+        Parcel::new(batches.iter().map(|text| {
+            let text = text.as_ref();
+            let lines = text.matches('\n').count() as u64;
+            let batch = Batch { plugin: "p".into(), tick, lines, bytes: text.as_bytes().to_vec() };
+            (Arc::new(batch), None)
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::parcel;
+    use super::*;
+
+    fn front(parcel: &Parcel, lines: u64) -> Vec<&str> {
+        parcel.front(lines).map(|slice| std::str::from_utf8(slice).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_front_crosses_batches_in_whole_lines() {
+        let parcel = parcel(&["a\nbb\n", "c\n", "d\ne\n"]);
+        assert_eq!(parcel.lines(), 5);
+        assert_eq!(front(&parcel, 0), [""; 0]);
+        assert_eq!(front(&parcel, 1), ["a\n"]);
+        assert_eq!(front(&parcel, 4), ["a\nbb\n", "c\n", "d\n"]);
+        assert_eq!(parcel.first(), b"a\nbb\n");
+    }
+
+    #[test]
+    fn every_line_is_accounted_for_once() {
+        let mut parcel = parcel(&["a\nbb\n", "c\n", "d\ne\n"]);
+        parcel.delivered(1);
+        assert_eq!((parcel.first(), parcel.lines_of_first()), (&b"bb\n"[..], 1));
+        parcel.give_up(2, Cause::Rejected);
+        assert_eq!(front(&parcel, 9), ["d\ne\n"]);
+        parcel.delivered(9);
+        assert!(parcel.is_done() && parcel.first().is_empty() && parcel.lines() == 0);
+        let fates: Vec<_> = parcel
+            .items()
+            .iter()
+            .map(|item| (item.fate.delivered, item.fate.bytes, item.fate.dropped[Cause::Rejected]))
+            .collect();
+        assert_eq!(fates, [(1, 2, 1), (0, 0, 1), (2, 4, 0)]);
+    }
+}

@@ -1,0 +1,230 @@
+use super::*;
+use crate::encode::Tags;
+use crate::output::spool::SpoolConfig;
+use plugin_api::Tick;
+
+fn batch_of(plugin: &str, second: i64, lines: u64, bytes: usize) -> Arc<Batch> {
+    let tick = Tick { seq: 0, time_ns: second * 1_000_000_000, elapsed_ns: 1_000_000_000 };
+    let mut text = vec![b'x'; bytes];
+    for line in 0..lines as usize {
+        text[bytes - 1 - line] = b'\n';
+    }
+    Arc::new(Batch { plugin: plugin.into(), tick, lines, bytes: text })
+}
+
+fn batch(lines: u64, bytes: usize) -> Arc<Batch> {
+    batch_of("p", 100, lines, bytes)
+}
+
+fn gaps() -> Gaps {
+    Gaps::new("out", &Tags::new(), false).unwrap()
+}
+
+fn queue(bound: usize) -> Queue {
+    Queue::new(bound, gaps(), None)
+}
+
+fn spooled(dir: &std::path::Path) -> Queue {
+    let config = SpoolConfig { dir: dir.into(), bytes: 1 << 20, age: Duration::from_secs(1 << 40) };
+    Queue::new(1000, gaps(), Some(Spool::open(&config, "out").unwrap()))
+}
+
+/// Takes one batch, and delivers all of it.
+fn deliver_one(queue: &Queue) -> u64 {
+    let one = Limits { lines: 1, ..Limits::AT_ONCE };
+    let mut parcel = queue.take(&one).unwrap();
+    let lines = parcel.lines();
+    parcel.delivered(lines);
+    queue.account(&mut parcel);
+    lines
+}
+
+fn balanced(queue: &Queue) -> Books {
+    let snapshot = queue.snapshot();
+    for (plugin, books) in &snapshot.plugins {
+        assert!(books.balance(), "{plugin}: {books}");
+    }
+    snapshot.total()
+}
+
+fn dropped(books: &Books) -> u64 {
+    books.dropped[Cause::Full]
+}
+
+#[test]
+fn the_oldest_lines_make_room_and_the_books_balance_at_any_moment() {
+    let queue = queue(100);
+    for i in 1..=10 {
+        queue.push(batch(i, 30));
+        balanced(&queue);
+    }
+    let books = balanced(&queue);
+    assert_eq!((books.waiting, dropped(&books)), (8 + 9 + 10, 28));
+    // What is on its way is never dropped for what is newer.
+    let one = Limits { lines: 1, ..Limits::AT_ONCE };
+    let mut parcel = queue.take(&one).unwrap();
+    assert_eq!(parcel.lines(), 8 + 1); // and one that tells of the gap
+    let gap_bytes = parcel.first().len();
+    queue.push(batch(11, 90));
+    let books = balanced(&queue);
+    assert_eq!((books.waiting, dropped(&books)), (9, 28 + 9 + 10 + 11));
+    parcel.delivered(9);
+    queue.account(&mut parcel);
+    queue.push(batch(12, 101)); // fits nowhere
+    queue.push(batch(13, 100));
+    assert_eq!(deliver_one(&queue), 13);
+    let books = balanced(&queue);
+    assert_eq!((books.waiting, books.delivered), (0, 22));
+    assert_eq!(queue.snapshot().bytes, 130 + gap_bytes as u64);
+}
+
+#[test]
+fn a_gap_is_told_once_with_its_interval_its_plugin_and_its_cause() {
+    let queue = queue(100);
+    for second in 1..=5 {
+        queue.push(batch_of("p", second, 2, 50));
+    }
+    queue.push(batch_of("q", 5, 1, 40));
+    let mut parcel = queue.take(&Limits::AT_ONCE).unwrap();
+    let text = String::from_utf8(parcel.first().to_vec()).unwrap();
+    assert_eq!(
+        text,
+        "collector_gap,cause=full,output=out,plugin=p lines=8i,interval_ns=4000000000i 4000000000\n"
+    );
+    let all = parcel.lines();
+    parcel.delivered(all);
+    queue.account(&mut parcel);
+    let books = balanced(&queue);
+    assert_eq!((books.produced, books.delivered, dropped(&books)), (11 + 1, 3 + 1, 8));
+    assert_eq!(queue.snapshot().plugins["collector"].delivered, 1);
+    queue.push(batch_of("p", 6, 2, 50));
+    assert_eq!(deliver_one(&queue), 2, "it is told once");
+}
+
+#[test]
+fn a_gap_that_nothing_follows_is_told_at_the_end() {
+    let queue = queue(10);
+    queue.push(batch(1, 11));
+    queue.close(Instant::now() + Duration::from_secs(5));
+    assert_eq!(deliver_one(&queue), 1);
+    assert!(queue.take(&Limits::AT_ONCE).is_none());
+}
+
+#[test]
+fn batches_wait_for_others_until_there_are_enough() {
+    let queue = queue(1000);
+    let limits = Limits { lines: 5, bytes: 1000, wait: Duration::from_secs(3600) };
+    queue.push(batch(2, 10));
+    queue.push(batch(3, 10));
+    let mut parcel = queue.take(&limits).unwrap();
+    assert_eq!(parcel.lines(), 5);
+    parcel.delivered(5);
+    queue.account(&mut parcel);
+
+    queue.push(batch(1, 10));
+    let began = Instant::now();
+    let short = Limits { wait: Duration::from_millis(20), ..limits };
+    assert_eq!(queue.take(&short).unwrap().lines(), 1);
+    assert!(began.elapsed() >= short.wait);
+
+    queue.push(batch(1, 10));
+    queue.close(Instant::now() + Duration::from_secs(5));
+    assert_eq!(queue.take(&limits).unwrap().lines(), 1, "the end is not waited for");
+}
+
+#[test]
+fn what_waits_at_the_end_is_handed_out_and_then_it_is_over() {
+    let queue = queue(100);
+    queue.push(batch(1, 1));
+    queue.close(Instant::now() + Duration::from_secs(5));
+    let mut parcel = queue.take(&Limits::AT_ONCE).unwrap();
+    assert!(queue.failed("down", Duration::ZERO));
+    parcel.delivered(1);
+    queue.account(&mut parcel);
+    assert!(queue.take(&Limits::AT_ONCE).is_none());
+    assert_eq!(queue.snapshot().errors, 1);
+}
+
+#[test]
+fn attempts_end_at_the_deadline_and_what_is_left_is_lost_to_the_line() {
+    let queue = queue(100);
+    queue.push(batch(3, 10));
+    queue.push(batch(4, 10));
+    let mut parcel = queue.take(&Limits { lines: 1, ..Limits::AT_ONCE }).unwrap();
+    parcel.delivered(2);
+    queue.close(Instant::now());
+    assert!(!queue.failed("down", Duration::from_secs(60)));
+    queue.give_back(&mut parcel);
+    queue.abandon();
+    let books = balanced(&queue);
+    assert_eq!((books.delivered, books.dropped[Cause::Error], books.waiting), (2, 5, 0));
+}
+
+#[test]
+fn lines_for_an_end_that_is_gone_are_counted_as_lost() {
+    let queue = queue(100);
+    queue.push(batch(2, 2));
+    let parcel = queue.take(&Limits::AT_ONCE).unwrap();
+    queue.push(batch(3, 3));
+    queue.abandon();
+    drop(parcel);
+    queue.push(batch(4, 4));
+    assert_eq!(balanced(&queue).dropped[Cause::Error], 9);
+    assert!(queue.take(&Limits::AT_ONCE).is_none());
+}
+
+#[test]
+fn with_a_spool_memory_is_free_again_and_order_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = spooled(dir.path());
+    for lines in 1..=20 {
+        queue.push(batch(lines, 900));
+        queue.spool_next().unwrap().unwrap();
+    }
+    assert_eq!(balanced(&queue).waiting, 210);
+    for lines in 1..=20 {
+        assert_eq!(deliver_one(&queue), lines);
+        balanced(&queue);
+    }
+    assert_eq!(balanced(&queue).delivered, 210);
+}
+
+#[test]
+fn what_an_earlier_run_left_in_the_spool_is_recovered_and_delivered_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = spooled(dir.path());
+    for lines in 1..=3 {
+        queue.push(batch(lines, 100));
+        queue.spool_next().unwrap().unwrap();
+    }
+    assert_eq!(deliver_one(&queue), 1);
+    queue.close(Instant::now());
+    let mut parcel = queue.take(&Limits { lines: 1, ..Limits::AT_ONCE }).unwrap();
+    assert!(!queue.failed("down", Duration::ZERO), "it is safe on disk: no reason to wait");
+    queue.give_back(&mut parcel);
+    queue.abandon();
+    assert_eq!(balanced(&queue).waiting, 5);
+    drop(queue);
+
+    let queue = spooled(dir.path());
+    assert_eq!(balanced(&queue).recovered, 5);
+    assert_eq!([deliver_one(&queue), deliver_one(&queue)], [2, 3]);
+    let books = balanced(&queue);
+    assert_eq!((books.recovered, books.delivered, books.waiting), (5, 5, 0));
+}
+
+#[test]
+fn after_an_outage_backlog_and_present_take_turns() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = spooled(dir.path());
+    let push = |lines| {
+        queue.push(batch(lines, 100));
+        queue.spool_next().unwrap().unwrap();
+    };
+    (1..=5).for_each(push);
+    queue.works(true);
+    (11..=13).for_each(push);
+    let order: Vec<u64> = (0..8).map(|_| deliver_one(&queue)).collect();
+    assert_eq!(order, [1, 11, 2, 12, 3, 13, 4, 5]);
+    assert_eq!(balanced(&queue).waiting, 0);
+}
