@@ -14,16 +14,6 @@ use std::time::{Duration, Instant};
 /// Under steady loss there is one line per cause and plugin in this time, and not one per batch.
 const PAUSE: Duration = Duration::from_secs(1);
 
-impl Stretch {
-    /// The time that a batch speaks of.
-    pub fn of(batch: &Batch) -> Self {
-        let Batch { plugin, tick, lines, .. } = batch;
-        let length = i64::try_from(tick.elapsed_ns).unwrap_or(i64::MAX);
-        let from_ns = tick.time_ns.saturating_sub(length);
-        Self { plugin: Arc::clone(plugin), lines: *lines, from_ns, to_ns: tick.time_ns }
-    }
-}
-
 /// The gaps of one output. They wait here, outside of queue and spool, so that an outage that goes on
 /// cannot push out the line that tells of it.
 #[derive(Debug)]

@@ -60,7 +60,9 @@ struct State {
     memory: VecDeque<Arc<Batch>>,
     /// Being written to the spool.
     spooling: Option<Arc<Batch>>,
-    /// Of `memory`, `spooling`, and parcels that came from memory.
+    /// Lines on their way that lie in no spool, by plugin.
+    on_way: BTreeMap<Arc<str>, u64>,
+    /// Of `memory`, `spooling`, and what is on its way and in no spool.
     bytes: usize,
     /// In the spool and not taken.
     spooled: Waiting,
@@ -85,6 +87,7 @@ impl Queue {
         let mut state = State {
             memory: VecDeque::new(),
             spooling: None,
+            on_way: BTreeMap::new(),
             bytes: 0,
             spooled: Waiting::default(),
             spool_trouble: None,
@@ -167,14 +170,18 @@ impl Queue {
                 state.bytes += told.bytes.len();
                 batches.push((Arc::new(told), None));
             }
+            if !from_spool {
+                batches.extend(state.take_from_memory(limits).map(|batch| (batch, None)));
+            }
+            for (batch, _) in &batches {
+                *state.on_way.entry(Arc::clone(&batch.plugin)).or_default() += batch.lines;
+            }
             if from_spool {
                 let present_next = state.present_next;
                 drop(state);
                 let spooled = self.take_from_spool(present_next, limits);
                 batches.extend(spooled.into_iter().map(|(batch, place)| (batch, Some(place))));
                 state = self.state();
-            } else {
-                batches.extend(state.take_from_memory(limits).map(|batch| (batch, None)));
             }
             if !batches.is_empty() {
                 return Some(Parcel::new(batches));
@@ -211,11 +218,12 @@ impl Queue {
             for cause in Cause::ALL {
                 books.give_up(fate.dropped[cause], cause);
             }
-            if item.is_done() && (fate.delivered > 0 || fate.dropped.sum() > 0) {
-                match (item.place, &mut spool) {
-                    (Some(place), Some(spool)) => spool.done(place),
-                    _ => state.bytes -= item.batch.bytes.len(),
-                }
+            let settled = fate.delivered + fate.dropped.sum();
+            let done = item.is_done() && settled > 0;
+            match (item.place, &mut spool) {
+                (Some(place), Some(spool)) if done => spool.done(place),
+                (Some(_), _) => {}
+                (None, _) => state.arrived(&item.batch, settled, done),
             }
         }
         if let Some(spool) = &spool {
@@ -275,9 +283,9 @@ impl Queue {
             let mut spool = self.spool();
             let kept = spool.as_mut().is_some_and(|s| s.append(&item.batch, &mut lost).is_ok());
             let mut state = self.state();
-            state.bytes -= item.batch.bytes.len();
+            let lines = item.lines_left();
+            state.arrived(&item.batch, lines, true);
             if !kept {
-                let lines = item.lines_left();
                 state.books(&item.batch.plugin).give_up(lines, Cause::Error);
             }
             state.lose(lost);
@@ -295,10 +303,8 @@ impl Queue {
         for batch in std::mem::take(&mut state.memory) {
             state.lose_batch(&batch, Cause::Error);
         }
-        if !self.has_spool() {
-            for books in state.known.plugins.values_mut() {
-                books.give_up(books.waiting, Cause::Error);
-            }
+        for (plugin, lines) in std::mem::take(&mut state.on_way) {
+            state.books(&plugin).give_up(lines, Cause::Error);
         }
         self.changed.notify_all();
     }
@@ -428,6 +434,16 @@ impl State {
         self.memory.drain(..count)
     }
 
+    /// Lines of a batch that is in no spool are on their way no longer; all of them when it is `done`.
+    fn arrived(&mut self, batch: &Batch, lines: u64, done: bool) {
+        if let Some(on_way) = self.on_way.get_mut(&batch.plugin) {
+            *on_way -= lines;
+        }
+        if done {
+            self.bytes -= batch.bytes.len();
+        }
+    }
+
     /// Lines that waited are lost.
     fn lose(&mut self, lost: Lost) {
         for (stretch, cause) in lost {
@@ -437,7 +453,8 @@ impl State {
     }
 
     fn lose_batch(&mut self, batch: &Batch, cause: Cause) {
-        self.lose(vec![(Stretch::of(batch), cause)]);
+        let stretch = Stretch::of(&batch.plugin, &batch.tick, batch.lines);
+        self.lose(vec![(stretch, cause)]);
     }
 
     fn look_at(&mut self, spool: &Spool) {
