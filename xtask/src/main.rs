@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod command;
 mod deps;
+mod fuzz;
 mod new;
 mod run;
 mod servers;
@@ -54,6 +55,8 @@ enum Verb {
     Vm(vm::Args),
     /// Start a new plugin from the template
     New(new::Args),
+    /// Run a fuzz target for a while
+    Fuzz(fuzz::Args),
     /// Measure
     Bench {
         /// What the bench program gets
@@ -78,6 +81,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Test { plugin: Some(name) } => return test::one_plugin(&name),
         Verb::Vm(args) => return vm::verb(&args),
         Verb::New(args) => new::verb(&args)?,
+        Verb::Fuzz(args) => fuzz::verb(&args)?,
         Verb::Bench { args } => bench::verb(&args)?,
     }
     Ok(ExitCode::SUCCESS)
