@@ -1,12 +1,35 @@
 //! The spool: batches on disk, so that they survive an outage that memory cannot hold, and a crash.
+//!
+//! A folder of segments with increasing numbers. Batches are appended to the last one, each as a [`record`]
+//! with checksums, and a byte that says whether it is done. A segment that holds nothing more goes, and the
+//! last one starts over: as long as batches are done soon after they came, what is written is gone again
+//! before the kernel takes it to the disk. What bounds demand goes in whole segments, the oldest first.
+//!
+//! In memory there are only sums per segment and plugin. They are what makes losses exact: what was
+//! counted in and is not found again was lost.
 
+mod pace;
+mod record;
+mod recover;
+mod segment;
+mod sums;
+#[cfg(test)]
+mod tests;
+
+use self::pace::Pace;
+use self::record::Header;
+use self::segment::{Room, Segment};
 use super::books::Cause;
+use super::folder::folder_name;
 use super::parcel::Limits;
 use crate::batch::Batch;
+use plugin_api::Tick;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A spool as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +43,7 @@ pub struct SpoolConfig {
 }
 
 /// Where a batch lies in the spool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     segment: u64,
     offset: u64,
@@ -37,6 +60,22 @@ pub struct Stretch {
     pub from_ns: i64,
     /// See above.
     pub to_ns: i64,
+}
+
+impl Stretch {
+    /// Lines of one tick.
+    #[must_use]
+    pub fn of(plugin: &Arc<str>, tick: &Tick, lines: u64) -> Self {
+        let from_ns = tick.time_ns.saturating_sub_unsigned(tick.elapsed_ns);
+        Self { plugin: Arc::clone(plugin), lines, from_ns, to_ns: tick.time_ns }
+    }
+
+    /// Takes in more lines of the same plugin.
+    pub fn extend(&mut self, other: &Self) {
+        self.lines += other.lines;
+        self.from_ns = self.from_ns.min(other.from_ns);
+        self.to_ns = self.to_ns.max(other.to_ns);
+    }
 }
 
 /// Lines that the spool gave up, and why.
@@ -60,97 +99,314 @@ pub enum End {
     Present,
 }
 
-/// The spool of one output. This first version keeps everything in memory.
+/// Segments are at most so long, unless the spool is larger than a thousand of them.
+const SEGMENT: u64 = 4 << 20;
+/// From so many segments on, no new one is begun for the present alone.
+const SEGMENTS: usize = 2048;
+
+/// The spool of one output. All its calls may take as long as the disk does.
 #[derive(Debug)]
 pub struct Spool {
     config: SpoolConfig,
-    batches: std::collections::VecDeque<(Arc<Batch>, Place)>,
+    folder: PathBuf,
+    /// By number. Only the last one is appended to.
+    segments: VecDeque<Segment>,
+    /// The next segment's number.
     next: u64,
-    split: u64,
+    /// The last segment takes no more.
+    sealed: bool,
+    /// The number of the first segment of the present.
+    present: u64,
+    pace: Pace,
+    /// A file was made since the folder was synced.
+    new_file: bool,
+    /// Syncing failed, which is said once.
+    sync_failed: bool,
+    /// Kept open for its lock.
+    _lock: File,
 }
 
 impl Spool {
-    /// Opens or makes the folder of one output.
+    /// Opens the folder of one output, or makes it, and finds what an earlier run left there: by plugin,
+    /// in no order. What is damaged is skipped and logged. All that is found is backlog.
     ///
     /// # Errors
-    /// The folder cannot be made, listed or locked.
-    pub fn open(config: &SpoolConfig, _output: &str) -> anyhow::Result<(Self, Vec<Stretch>)> {
-        let spool = Self { config: config.clone(), batches: [].into(), next: 0, split: 0 };
-        Ok((spool, Vec::new()))
+    /// The folder cannot be made, locked or listed, or another collector has it.
+    pub fn open(config: &SpoolConfig, output: &str) -> anyhow::Result<(Self, Vec<Stretch>)> {
+        let folder = config.dir.join(folder_name(output));
+        let lock = recover::lock(&folder)?;
+        let mut spool = Self {
+            config: config.clone(),
+            folder,
+            segments: VecDeque::new(),
+            next: 0,
+            sealed: true,
+            present: 0,
+            pace: Pace::new(Instant::now(), Place { segment: 0, offset: 0 }),
+            new_file: false,
+            sync_failed: false,
+            _lock: lock,
+        };
+        let recovered = spool.recover()?;
+        Ok((spool, recovered))
     }
 
-    /// Writes a batch at the end.
+    fn recover(&mut self) -> anyhow::Result<Vec<Stretch>> {
+        let mut recovered = BTreeMap::new();
+        for (number, path) in recover::list(&self.folder)? {
+            self.next = number + 1;
+            match recover::segment(number, &path) {
+                Ok(segment) if segment.is_spent() => segment.remove(),
+                Ok(segment) => {
+                    for stretch in segment.sums.stretches() {
+                        recovered
+                            .entry(Arc::clone(&stretch.plugin))
+                            .and_modify(|sum: &mut Stretch| sum.extend(stretch))
+                            .or_insert_with(|| stretch.clone());
+                    }
+                    self.segments.push_back(segment);
+                }
+                Err(why) => log::warn!("{} is left as it is: {why}", path.display()),
+            }
+        }
+        self.present = self.next;
+        Ok(recovered.into_values().collect())
+    }
+
+    /// Writes a batch at the end. Whole segments go to make room for it, the oldest first, but none
+    /// with batches that were taken and are not done; when that is not enough, the batch itself is lost.
+    /// What is lost is added to `lost`, also when the call fails.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The disk is full or does not work. Nothing of the batch is left then, and it may be tried again.
     pub fn append(&mut self, batch: &Batch, lost: &mut Lost) -> io::Result<()> {
-        let copy = Batch { plugin: Arc::clone(&batch.plugin), bytes: batch.bytes.clone(), ..*batch };
-        self.batches.push_back((Arc::new(copy), Place { segment: 0, offset: self.next }));
-        self.next += 1;
-        while self.disk_bytes() > self.config.bytes {
-            let (batch, _) = self.batches.pop_front().unwrap();
-            let (to_ns, elapsed) = (batch.tick.time_ns, batch.tick.elapsed_ns);
-            let from_ns = to_ns.saturating_sub_unsigned(elapsed);
-            let (plugin, lines) = (Arc::clone(&batch.plugin), batch.lines);
-            lost.push((Stretch { plugin, lines, from_ns, to_ns }, Cause::SpoolFull));
+        if batch.lines == 0 {
+            return Ok(());
         }
+        let stretch = Stretch::of(&batch.plugin, &batch.tick, batch.lines);
+        let Some(header) = Header::of(batch) else {
+            lost.push((stretch, Cause::SpoolError));
+            return Ok(());
+        };
+        self.expire(batch.tick.time_ns, lost);
+        if !self.make_room(header.record_length(), lost) {
+            lost.push((stretch, Cause::SpoolFull));
+            return Ok(());
+        }
+        let segment = self.last_with_room(header.record_length())?;
+        if let Err(why) = segment.append(batch, &header) {
+            if segment.length == 0 {
+                self.segments.pop_back().into_iter().for_each(Segment::remove);
+                self.sealed = true;
+            }
+            return Err(why);
+        }
+        self.sync_backlog();
         Ok(())
     }
 
-    /// Takes batches.
+    /// Takes batches as long as they fit into the limits; a single larger one comes alone. Each is handed
+    /// out once until the spool is opened again. What ended longer than the age before `now_ns`, and what
+    /// cannot be read, is added to `lost`. Nothing taken means that nothing waits.
     pub fn take(
         &mut self,
         end: End,
         limits: &Limits,
-        _now_ns: i64,
-        _lost: &mut Lost,
+        now_ns: i64,
+        lost: &mut Lost,
     ) -> Vec<(Arc<Batch>, Place)> {
-        let (mut out, mut lines, mut bytes) = (Vec::new(), 0, 0);
-        let from = if end == End::Oldest { 0 } else { self.split };
-        while let Some(at) = self.batches.iter().position(|(_, place)| place.offset >= from) {
-            let batch = &self.batches[at].0;
-            lines += batch.lines;
-            bytes += batch.bytes.len();
-            if !out.is_empty() && (lines > limits.lines || bytes > limits.bytes) {
+        self.expire(now_ns, lost);
+        let since_ns = self.since_ns(now_ns);
+        let mut room = Room { lines: limits.lines, bytes: limits.bytes as u64 };
+        let mut taken = Vec::new();
+        let mut at = match end {
+            End::Oldest => 0,
+            End::Present => self.first_of_present(),
+        };
+        while let Some(segment) = self.segments.get_mut(at) {
+            let came_to_its_end = segment.take(&mut room, since_ns, lost, &mut taken);
+            if !came_to_its_end {
                 break;
             }
-            out.extend(self.batches.remove(at));
+            if !(segment.is_spent() && self.retire(at)) {
+                at += 1;
+            }
         }
-        out
+        taken
     }
 
-    /// Delivered, or given up.
-    pub fn done(&mut self, _place: Place) {}
+    /// A batch was delivered, or given up: it is never handed out again, also not after a restart.
+    pub fn done(&mut self, place: Place) {
+        let at = self.segments.partition_point(|segment| segment.number < place.segment);
+        let Some(segment) = self.segments.get_mut(at) else { return };
+        if segment.number != place.segment || !segment.land(place.offset) {
+            return;
+        }
+        if segment.is_spent() {
+            self.retire(at);
+        } else {
+            segment.mark_done(place.offset);
+        }
+    }
 
-    /// What comes from now on is the present, what is there is backlog.
+    /// What comes from now on is the present, what is there is backlog. In a spool of very many segments
+    /// a little of what is there may count as present too.
     pub fn split(&mut self) {
-        self.split = self.next;
+        let last = self.segments.back().filter(|_| !self.sealed);
+        match last.map(|last| (last.number, last.length)) {
+            Some((number, length)) if length == 0 || self.segments.len() >= SEGMENTS => {
+                self.present = number;
+            }
+            _ => {
+                self.seal();
+                self.present = self.next;
+            }
+        }
     }
 
-    /// What was not taken yet.
+    /// Lines and bytes of lines that were not taken yet.
     #[must_use]
     pub fn waiting(&self) -> Waiting {
         self.waiting_from(0)
     }
 
-    /// What of the present was not taken yet.
+    /// Those of the present.
     #[must_use]
     pub fn waiting_present(&self) -> Waiting {
-        self.waiting_from(self.split)
+        self.waiting_from(self.first_of_present())
     }
 
-    fn waiting_from(&self, from: u64) -> Waiting {
-        let mut waiting = Waiting::default();
-        for (batch, _) in self.batches.iter().filter(|(_, place)| place.offset >= from) {
-            waiting.lines += batch.lines;
-            waiting.bytes += batch.bytes.len() as u64;
-        }
-        waiting
-    }
-
-    /// Bytes on disk.
+    /// Bytes of its segments on disk, never more than the bound; a spool that was found larger shrinks
+    /// when the next batch comes.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        self.waiting().bytes
+        self.segments.iter().map(|segment| segment.length).sum()
+    }
+
+    fn first_of_present(&self) -> usize {
+        self.segments.partition_point(|segment| segment.number < self.present)
+    }
+
+    fn waiting_from(&self, at: usize) -> Waiting {
+        self.segments.range(at..).map(|segment| segment.sums.waiting()).fold(
+            Waiting::default(),
+            |sum, each| Waiting { lines: sum.lines + each.lines, bytes: sum.bytes + each.bytes },
+        )
+    }
+
+    /// What ended before that is too old.
+    fn since_ns(&self, now_ns: i64) -> i64 {
+        now_ns.saturating_sub(i64::try_from(self.config.age.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// Removes the oldest segments as long as all that waits in them is too old.
+    fn expire(&mut self, now_ns: i64, lost: &mut Lost) {
+        let since_ns = self.since_ns(now_ns);
+        let mut at = 0;
+        while let Some(segment) = self.segments.get(at) {
+            if segment.is_in_flight() {
+                at += 1;
+            } else if segment.sums.newest_ns().is_some_and(|newest_ns| newest_ns < since_ns) {
+                self.give_up(at, Cause::SpoolAge, lost);
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Removes segments until so many bytes may be written; nothing when that cannot be reached.
+    fn make_room(&mut self, bytes: u64, lost: &mut Lost) -> bool {
+        let in_flight = self.segments.iter().filter(|segment| segment.is_in_flight());
+        let must_stay: u64 = in_flight.map(|segment| segment.length).sum();
+        if must_stay.saturating_add(bytes) > self.config.bytes {
+            return false;
+        }
+        let mut at = 0;
+        while self.disk_bytes() + bytes > self.config.bytes {
+            if self.segments[at].is_in_flight() {
+                at += 1;
+            } else {
+                self.give_up(at, Cause::SpoolFull, lost);
+            }
+        }
+        true
+    }
+
+    fn give_up(&mut self, at: usize, cause: Cause, lost: &mut Lost) {
+        self.sealed |= at + 1 == self.segments.len();
+        if let Some(mut segment) = self.segments.remove(at) {
+            lost.extend(segment.sums.drain().map(|stretch| (stretch, cause)));
+            segment.remove();
+        }
+    }
+
+    /// A spent segment goes, or starts over when it is the last one. Returns whether it went.
+    fn retire(&mut self, at: usize) -> bool {
+        if self.sealed || at + 1 < self.segments.len() {
+            self.segments.remove(at).into_iter().for_each(Segment::remove);
+            return true;
+        }
+        let segment = &mut self.segments[at];
+        self.pace.cleared(segment.number);
+        if let Err(why) = segment.clear() {
+            log::warn!("{} cannot be emptied: {why}", segment.path().display());
+            self.give_up(at, Cause::SpoolError, &mut Lost::new());
+            return true;
+        }
+        false
+    }
+
+    fn seal(&mut self) {
+        self.sealed = true;
+        if let Some(last) = self.segments.back_mut() {
+            last.close();
+        }
+    }
+
+    /// The segment to append so many bytes to.
+    fn last_with_room(&mut self, bytes: u64) -> io::Result<&mut Segment> {
+        let most = (self.config.bytes / 8).min(SEGMENT).max(self.config.bytes / 1024);
+        if self.segments.back().is_some_and(|last| last.length > 0 && last.length + bytes > most) {
+            self.seal();
+        }
+        if self.sealed || self.segments.is_empty() {
+            self.segments.push_back(Segment::create(&self.folder, self.next)?);
+            self.next += 1;
+            self.sealed = false;
+            self.new_file = true;
+        }
+        let last = self.segments.len() - 1;
+        Ok(&mut self.segments[last])
+    }
+
+    /// Has the disk keep a backlog, so that a loss of power costs about a second of it.
+    fn sync_backlog(&mut self) {
+        let oldest = self.segments.iter().find_map(Segment::oldest);
+        let end = self.segments.back().map_or(Place { segment: self.next, offset: 0 }, |last| {
+            Place { segment: last.number, offset: last.length }
+        });
+        if !self.pace.is_due(Instant::now(), oldest, end) {
+            return;
+        }
+        let last = self.segments.len() - 1;
+        let mut synced = self.segments.iter_mut().enumerate().try_for_each(|(at, segment)| {
+            segment.sync()?;
+            if at < last {
+                segment.close();
+            }
+            Ok(())
+        });
+        if self.new_file && synced.is_ok() {
+            synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
+            self.new_file = synced.is_err();
+        }
+        match synced {
+            Ok(()) => self.sync_failed = false,
+            Err(why) => {
+                if !std::mem::replace(&mut self.sync_failed, true) {
+                    log::warn!("{} does not reach the disk: {why}", self.folder.display());
+                }
+            }
+        }
     }
 }
