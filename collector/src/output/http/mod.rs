@@ -1,5 +1,8 @@
 //! Lines over HTTP: InfluxDB 1, 2 and 3, and VictoriaMetrics.
 
+mod answer;
+mod refusals;
+
 use super::parcel::Limits;
 use super::secret::Secret;
 use std::fmt;
