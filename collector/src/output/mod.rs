@@ -62,7 +62,8 @@ pub trait Output: Send {
 
     /// Delivers what is left of a parcel, and says in it what became of each line. After a failure it is
     /// called with the same parcel again, until nothing is left or the collector stops; a part that was
-    /// already delivered is not repeated. There is a deadline once the collector stops.
+    /// already delivered is not repeated. `Ok` with lines left means the same, at once. There is a
+    /// deadline once the collector stops.
     ///
     /// # Errors
     /// What went wrong, and with it what to do.
