@@ -1,7 +1,16 @@
 //! Lines over HTTP: InfluxDB 1, 2 and 3, and VictoriaMetrics.
 
+mod address;
 mod answer;
+mod auth;
+mod client;
+mod dead_letters;
+mod deliver;
+mod fit;
+mod payload;
 mod refusals;
+mod search;
+mod tls;
 
 use super::parcel::Limits;
 use super::secret::Secret;
@@ -81,7 +90,7 @@ pub enum Auth {
         /// The password.
         password: Secret,
     },
-    /// A token, sent as the server wants it: `Token` to InfluxDB 2, `Bearer` to others.
+    /// A token, sent as the server wants it: `Token` to InfluxDB 1 and 2, `Bearer` to the others.
     Token(Secret),
 }
 
@@ -123,10 +132,10 @@ impl fmt::Display for HttpConfig {
     }
 }
 
-/// Opens it; the server need not be there yet.
+/// Opens it; the server need not be there yet, nor the file of its token.
 ///
 /// # Errors
-/// The CA file or the dead-letter file cannot be opened.
-pub fn open(_config: &HttpConfig) -> anyhow::Result<Box<dyn super::Output>> {
-    anyhow::bail!("not yet")
+/// The CA file or the dead-letter file cannot be opened, or a variable with a secret is not set.
+pub fn open(config: &HttpConfig) -> anyhow::Result<Box<dyn super::Output>> {
+    Ok(Box::new(deliver::Http::new(config)?))
 }
