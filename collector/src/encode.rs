@@ -25,8 +25,9 @@ pub const MAX_TEXT: usize = 64 * 1024;
 /// less than 64 KiB; VictoriaMetrics keeps them in 64 KiB with some bytes of its own.
 pub const MAX_KEY: usize = 63 * 1024;
 
-/// The longest value of a tag in bytes: where VictoriaMetrics begins to drop the series
-/// (`-maxLabelValueLen`; up to 1.9x it cut the value at 16 KiB).
+/// The longest value of a tag in bytes, and the longest measurement and field's key together, which are
+/// the value of the label `__name__`: VictoriaMetrics drops the series behind it (`-maxLabelValueLen`;
+/// early versions cut the value at 16 KiB).
 pub const MAX_TAG: usize = 4096;
 
 /// The longest key of a tag in bytes; VictoriaMetrics cuts it there, or drops the series.
@@ -153,6 +154,10 @@ impl Schema {
         }
         let mut longest = INTERVAL_FIELD.len();
         for field in &fields {
+            ensure!(
+                measurement.len() + 1 + field.len().max(INTERVAL_FIELD.len()) <= MAX_TAG,
+                "the names of the table and of a field are longer than {MAX_TAG} bytes together"
+            );
             let mut key = Vec::new();
             escape::name(&mut key, field, Place::FieldKey);
             longest = longest.max(key.len());

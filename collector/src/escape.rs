@@ -5,9 +5,13 @@
 //!
 //! - A backslash in a name or tag is raw where a plain character follows. Before a character that is
 //!   itself escaped, before another backslash and at the end some readers see one backslash and others
-//!   two, or an escaped delimiter; there it becomes `_`.
+//!   two, or an escaped delimiter; there it becomes `_`. So it does before a quote in a measurement's name:
+//!   InfluxDB 1 takes that backslash away (its `escape.Codes` have the quote, which is for text fields).
 //! - A control character (below 0x20, and 0x7f) would split the line or is refused by some; in a name
 //!   or tag it becomes `_`.
+//! - `#!~#` is what InfluxDB 1 and 2 put between tags and field inside their files (`keyFieldSeparator` in
+//!   tsdb/engine/tsm1): a name or tag with it, or with `#!~` where their own may follow, is stored, and lost
+//!   when the server starts again. The first `#` of either becomes `_`.
 //! - A text field keeps its backslashes and quotes, as all readers undo `\\` and `\"`. Newline, carriage
 //!   return and tab read back as a backslash and `n`, `r` or `t`; other control characters as `_`.
 //!
@@ -45,7 +49,7 @@ const fn table(special: &[u8]) -> [bool; 256] {
 }
 
 /// Bytes that go into a tag as they are.
-static PLAIN_TAG: [bool; 256] = table(br", =\");
+static PLAIN_TAG: [bool; 256] = table(br", =\#");
 /// Bytes that go into a text field as they are.
 static PLAIN_TEXT: [bool; 256] = table(br#""\"#);
 
@@ -101,11 +105,13 @@ pub(crate) fn normal_name(value: &str, place: Place) -> Cow<'_, str> {
     if all_plain(value.as_bytes(), &PLAIN_TAG) && place != Place::FieldKey {
         return Cow::Borrowed(value);
     }
-    let mut chars = value.chars().peekable();
     let mut normal = String::with_capacity(value.len());
-    while let Some(c) = chars.next() {
+    for (at, c) in value.char_indices() {
+        let rest = &value[at + c.len_utf8()..];
         normal.push(match c {
-            '\\' if matches!(chars.peek(), None | Some(',' | ' ' | '=' | '\\')) => '_',
+            '\\' if rest.is_empty() || rest.starts_with([',', ' ', '=', '\\']) => '_',
+            '\\' if place == Place::Measurement && rest.starts_with('"') => '_',
+            '#' if rest == "!~" || rest.starts_with("!~#") => '_',
             '"' if place == Place::FieldKey => '_',
             c if c.is_ascii_control() => '_',
             c => c,
@@ -157,6 +163,9 @@ mod tests {
             ("a\nb\tc\0d\x7f", "a_b_c_d_"),
             ("\\\nb", r"\_b"),
             (r#"say "hi""#, r#"say\ "hi""#),
+            ("#!~#!~#", "_!~_!~#"),
+            ("a#!~", "a_!~"),
+            ("#1 a#!~b", r"#1\ a#!~b"),
         ] {
             assert_eq!(written(|out| tag_value(out, value)), wire, "{value:?}");
         }
@@ -172,6 +181,8 @@ mod tests {
             let normal = normal_name(r#"a b,c=d"e"#, place);
             assert_eq!(written(|out| name(out, &normal, place)), wire);
         }
+        assert_eq!(normal_name(r#"\"a\"#, Place::Measurement), r#"_"a_"#);
+        assert_eq!(normal_name(r#"\"a\"#, Place::Tag), r#"\"a_"#);
     }
 
     #[test]

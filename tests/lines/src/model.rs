@@ -22,16 +22,17 @@ impl<'a> Model<'a> {
     /// `None` for a table that must be refused.
     #[must_use]
     pub fn of(case: &'a Case) -> Option<Self> {
-        let tags: Vec<String> = case.tags.iter().map(|tag| name(tag, false)).collect();
-        let fields: Vec<String> = case.fields.iter().map(|field| name(field, true)).collect();
+        let tags: Vec<String> = case.tags.iter().map(|tag| name(tag, Place::Tag)).collect();
+        let fields: Vec<String> =
+            case.fields.iter().map(|field| name(field, Place::Field)).collect();
         let mut configured = BTreeMap::new();
         for (key, value) in &case.configured {
-            let key = name(key, false);
+            let key = name(key, Place::Tag);
             if !value.is_empty() && !tags.contains(&key) && !fields.contains(&key) {
-                configured.insert(key, name(value, false));
+                configured.insert(key, name(value, Place::Tag));
             }
         }
-        let model = Self { case, table: name(&case.table, false), tags, fields, configured };
+        let model = Self { case, table: name(&case.table, Place::Table), tags, fields, configured };
         model.can_be_stored().then_some(model)
     }
 
@@ -40,14 +41,17 @@ impl<'a> Model<'a> {
         let all_different = own.iter().enumerate().all(|(i, key)| !own[..i].contains(key));
         let configured = self.configured.iter();
         let mut tags = self.tags.iter().chain(configured.clone().map(|(key, _)| key));
-        let begins_well = |name: &&String| !name.is_empty() && !name.starts_with('#');
+        let mut given =
+            [&self.case.table].into_iter().chain(&self.case.tags).chain(&self.case.fields);
+        let begins_well = |name: &String| !name.is_empty() && !name.starts_with('#');
         let taken = ["time", "_field", "_measurement", "__name__", "interval_ns"];
-        begins_well(&&self.table)
+        let longest = self.fields.iter().map(String::len).max().max(Some("interval_ns".len()));
+        given.all(begins_well)
             && !self.fields.is_empty()
-            && own.iter().all(begins_well)
             && all_different
             && !own.iter().any(|key| taken.contains(&key.as_str()))
             && self.tags.len() + self.configured.len() <= MAX_TAGS
+            && self.table.len() + "_".len() + longest.unwrap_or_default() <= MAX_TAG
             && tags.all(|key| key.len() <= MAX_TAG_KEY)
             && configured.map(|(_, value)| value.len()).all(|length| length <= MAX_TAG)
     }
@@ -86,7 +90,7 @@ impl<'a> Model<'a> {
     #[must_use]
     pub fn line(&self, row: &Row) -> Line {
         let mut tags = self.configured.clone();
-        let values = row.tags.iter().map(|value| name(value, false));
+        let values = row.tags.iter().map(|value| name(value, Place::Tag));
         tags.extend(self.tags.iter().cloned().zip(values).filter(|(_, value)| !value.is_empty()));
         let values = row.cells.iter().map(|cell| value(cell, self.case.uint));
         let mut fields: BTreeMap<String, Value> = self
@@ -105,14 +109,25 @@ impl<'a> Model<'a> {
     }
 }
 
+/// Where a name stands.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Table,
+    /// A tag's key or value.
+    Tag,
+    Field,
+}
+
 /// What a name or a tag's value reads back as.
-fn name(text: &str, quotes_too: bool) -> String {
-    let mut next = text.chars().skip(1);
-    let normal = text.chars().map(|c| match (c, next.next()) {
-        ('\\', None | Some('\\' | ',' | '=' | ' ')) => '_',
-        ('\0'..='\x1f' | '\x7f', _) => '_',
-        ('"', _) if quotes_too => '_',
-        _ => c,
+fn name(text: &str, place: Place) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let normal = (0..chars.len()).map(|at| match chars[at..] {
+        ['\\'] | ['\\', '\\' | ',' | '=' | ' ', ..] => '_',
+        ['\\', '"', ..] if place == Place::Table => '_',
+        ['#', '!', '~'] | ['#', '!', '~', '#', ..] => '_',
+        ['"', ..] if place == Place::Field => '_',
+        ['\0'..='\x1f' | '\x7f', ..] => '_',
+        _ => chars[at],
     });
     normal.collect()
 }
