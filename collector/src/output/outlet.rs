@@ -40,10 +40,11 @@ impl Outlet {
     /// It, or its spool, cannot be opened.
     pub fn start(config: &OutputConfig, tags: &Tags, uint: bool, gone: Sender<()>) -> Result<Self> {
         let name = config.target.to_string();
-        let output = config.target.open().with_context(|| format!("output {name}"))?;
         let gaps = Gaps::new(&name, tags, uint)?;
+        // The spool first: it makes the folder in which refused lines are kept too.
         let spool = config.spool.as_ref().map(|spool| Spool::open(spool, &name)).transpose();
         let spool = spool.with_context(|| format!("output {name}: its spool"))?;
+        let output = config.target.open().with_context(|| format!("output {name}"))?;
         let queue = Arc::new(Queue::new(config.queue_bytes, gaps, spool));
         let reopen = Arc::new(AtomicBool::new(false));
         let found = queue.snapshot().total().recovered;
