@@ -118,8 +118,8 @@ fn names(u: &mut Unstructured<'_>, before: &[String]) -> Result<Vec<String>> {
     match u.arbitrary::<u8>()? {
         255 => Ok(Vec::new()),
         254 => {
-            let name = text::name(u, before)?;
-            Ok((0..40).map(|number| format!("{name}{number}")).collect())
+            let (name, count) = (text::name(u, before)?, 8 + u.arbitrary::<u8>()? % 32);
+            Ok((0..count).map(|number| format!("{name}{number}")).collect())
         }
         count => {
             let mut known = before.to_vec();
@@ -138,8 +138,10 @@ fn row(u: &mut Unstructured<'_>, case: &Case) -> Result<Row> {
         254 => cells = cells.saturating_sub(1),
         _ => {}
     }
+    let alike = if u.arbitrary::<u8>()? >= 0xf0 { Some(text::text(u)?) } else { None };
+    let mut tag = || alike.clone().map_or_else(|| text::text(u), Ok);
     Ok(Row {
-        tags: (0..tags).map(|_| text::text(u)).collect::<Result<_>>()?,
+        tags: (0..tags).map(|_| tag()).collect::<Result<_>>()?,
         cells: (0..cells).map(|_| cell(u)).collect::<Result<_>>()?,
         time_ns: match u.arbitrary::<u8>()? {
             0..=0xbf => TICK_TIME,

@@ -43,8 +43,8 @@ const DELIMITERS: [char; 8] = ['\\', ',', '=', ' ', '"', '_', 'a', '0'];
 /// Lengths in bytes at which something ends: labels and items of `VictoriaMetrics`, keys of `InfluxDB`,
 /// a text, the integers that hold a length.
 const LENGTHS: [usize; 16] = [
-    255, 256, 257, 1024, 4095, 4096, 4097, 16_384, 16_385, 64_000, 64_511, 65_400, 65_531, 65_536,
-    65_537, 150_000,
+    128, 255, 256, 257, 1024, 2000, 4083, 4084, 4095, 4096, 4097, 31_744, 32_768, 65_535, 65_536,
+    65_537,
 ];
 
 /// A text from bytes: printable ones stand for themselves, so that a fuzzer's dictionary works.
