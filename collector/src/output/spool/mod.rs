@@ -8,24 +8,25 @@
 //! In memory there are only sums per segment and plugin. They are what makes losses exact: what was
 //! counted in and is not found again was lost.
 
-mod pace;
+mod bounds;
 mod record;
 mod recover;
 mod segment;
 mod sums;
+mod sync;
 #[cfg(test)]
 mod tests;
 
-use self::pace::Pace;
 use self::record::Header;
+use self::recover::Lock;
 use self::segment::{Room, Segment};
+use self::sync::Pace;
 use super::books::Cause;
 use super::folder::folder_name;
 use super::parcel::Limits;
 use crate::batch::Batch;
 use plugin_api::Tick;
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -120,10 +121,12 @@ pub struct Spool {
     pace: Pace,
     /// A file was made since the folder was synced.
     new_file: bool,
-    /// Syncing failed, which is said once.
+    /// The last attempt failed, which was said.
     sync_failed: bool,
-    /// Kept open for its lock.
-    _lock: File,
+    /// As above.
+    read_failed: bool,
+    /// Held as long as the spool.
+    _lock: Lock,
 }
 
 impl Spool {
@@ -134,7 +137,7 @@ impl Spool {
     /// The folder cannot be made, locked or listed, or another collector has it.
     pub fn open(config: &SpoolConfig, output: &str) -> anyhow::Result<(Self, Vec<Stretch>)> {
         let folder = config.dir.join(folder_name(output));
-        let lock = recover::lock(&folder)?;
+        let lock = Lock::take(&folder)?;
         let mut spool = Self {
             config: config.clone(),
             folder,
@@ -145,6 +148,7 @@ impl Spool {
             pace: Pace::new(Instant::now(), Place { segment: 0, offset: 0 }),
             new_file: false,
             sync_failed: false,
+            read_failed: false,
             _lock: lock,
         };
         let recovered = spool.recover()?;
@@ -193,21 +197,15 @@ impl Spool {
             lost.push((stretch, Cause::SpoolFull));
             return Ok(());
         }
-        let segment = self.last_with_room(header.record_length())?;
-        if let Err(why) = segment.append(batch, &header) {
-            if segment.length == 0 {
-                self.segments.pop_back().into_iter().for_each(Segment::remove);
-                self.sealed = true;
-            }
-            return Err(why);
-        }
+        self.last_with_room(header.record_length())?.append(batch, &header)?;
         self.sync_backlog();
         Ok(())
     }
 
     /// Takes batches as long as they fit into the limits; a single larger one comes alone. Each is handed
     /// out once until the spool is opened again. What ended longer than the age before `now_ns`, and what
-    /// cannot be read, is added to `lost`. Nothing taken means that nothing waits.
+    /// cannot be read, is added to `lost`. Nothing taken means that nothing waits, unless the process has
+    /// no files or no memory to read with, which is logged: then it is tried again with the next call.
     pub fn take(
         &mut self,
         end: End,
@@ -224,9 +222,19 @@ impl Spool {
             End::Present => self.first_of_present(),
         };
         while let Some(segment) = self.segments.get_mut(at) {
-            let came_to_its_end = segment.take(&mut room, since_ns, lost, &mut taken);
-            if !came_to_its_end {
-                break;
+            match segment.take(&mut room, since_ns, lost, &mut taken) {
+                Ok(came_to_its_end) => {
+                    self.read_failed = false;
+                    if !came_to_its_end {
+                        break;
+                    }
+                }
+                Err(why) => {
+                    if !std::mem::replace(&mut self.read_failed, true) {
+                        log::warn!("{} cannot be read now: {why}", segment.path().display());
+                    }
+                    break;
+                }
             }
             if !(segment.is_spent() && self.retire(at)) {
                 at += 1;
@@ -294,52 +302,6 @@ impl Spool {
         )
     }
 
-    /// What ended before that is too old.
-    fn since_ns(&self, now_ns: i64) -> i64 {
-        now_ns.saturating_sub(i64::try_from(self.config.age.as_nanos()).unwrap_or(i64::MAX))
-    }
-
-    /// Removes the oldest segments as long as all that waits in them is too old.
-    fn expire(&mut self, now_ns: i64, lost: &mut Lost) {
-        let since_ns = self.since_ns(now_ns);
-        let mut at = 0;
-        while let Some(segment) = self.segments.get(at) {
-            if segment.is_in_flight() {
-                at += 1;
-            } else if segment.sums.newest_ns().is_some_and(|newest_ns| newest_ns < since_ns) {
-                self.give_up(at, Cause::SpoolAge, lost);
-            } else {
-                break;
-            }
-        }
-    }
-
-    /// Removes segments until so many bytes may be written; nothing when that cannot be reached.
-    fn make_room(&mut self, bytes: u64, lost: &mut Lost) -> bool {
-        let in_flight = self.segments.iter().filter(|segment| segment.is_in_flight());
-        let must_stay: u64 = in_flight.map(|segment| segment.length).sum();
-        if must_stay.saturating_add(bytes) > self.config.bytes {
-            return false;
-        }
-        let mut at = 0;
-        while self.disk_bytes() + bytes > self.config.bytes {
-            if self.segments[at].is_in_flight() {
-                at += 1;
-            } else {
-                self.give_up(at, Cause::SpoolFull, lost);
-            }
-        }
-        true
-    }
-
-    fn give_up(&mut self, at: usize, cause: Cause, lost: &mut Lost) {
-        self.sealed |= at + 1 == self.segments.len();
-        if let Some(mut segment) = self.segments.remove(at) {
-            lost.extend(segment.sums.drain().map(|stretch| (stretch, cause)));
-            segment.remove();
-        }
-    }
-
     /// A spent segment goes, or starts over when it is the last one. Returns whether it went.
     fn retire(&mut self, at: usize) -> bool {
         if self.sealed || at + 1 < self.segments.len() {
@@ -377,36 +339,5 @@ impl Spool {
         }
         let last = self.segments.len() - 1;
         Ok(&mut self.segments[last])
-    }
-
-    /// Has the disk keep a backlog, so that a loss of power costs about a second of it.
-    fn sync_backlog(&mut self) {
-        let oldest = self.segments.iter().find_map(Segment::oldest);
-        let end = self.segments.back().map_or(Place { segment: self.next, offset: 0 }, |last| {
-            Place { segment: last.number, offset: last.length }
-        });
-        if !self.pace.is_due(Instant::now(), oldest, end) {
-            return;
-        }
-        let last = self.segments.len() - 1;
-        let mut synced = self.segments.iter_mut().enumerate().try_for_each(|(at, segment)| {
-            segment.sync()?;
-            if at < last {
-                segment.close();
-            }
-            Ok(())
-        });
-        if self.new_file && synced.is_ok() {
-            synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
-            self.new_file = synced.is_err();
-        }
-        match synced {
-            Ok(()) => self.sync_failed = false,
-            Err(why) => {
-                if !std::mem::replace(&mut self.sync_failed, true) {
-                    log::warn!("{} does not reach the disk: {why}", self.folder.display());
-                }
-            }
-        }
     }
 }

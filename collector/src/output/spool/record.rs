@@ -122,8 +122,8 @@ impl Header {
         let plugin = std::str::from_utf8(plugin).ok()?.into();
         let tick = Tick { seq, time_ns, elapsed_ns };
         let header = Self { plugin, tick, lines, bytes, checksum, done: state == DONE };
-        let ends = place.offset.checked_add(header.record_length())?;
-        (header.is_plausible() && ends <= length).then_some(header)
+        let fits = |header: &Self| place.offset + header.record_length() <= length;
+        (header.is_plausible() && fits(&header)).then_some(header)
     }
 }
 

@@ -3,44 +3,55 @@
 use super::segment::Segment;
 use anyhow::{Context, Result};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Makes the folder with mode 0700 unless it is there, and takes its lock, which is held as long as the
-/// file.
-///
-/// # Errors
-/// The folder cannot be made or locked, or another process holds it.
-pub fn lock(folder: &Path) -> Result<File> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("the spool's folder {} cannot be made", folder.display()))?;
-    let path = folder.join("lock");
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(&path).with_context(|| path.display().to_string())?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            anyhow::bail!(
-                "the spool {} is in use by process {}: each collector needs its own",
-                folder.display(),
-                holder.trim()
-            );
+/// A folder's lock. It is let go on purpose: a child between fork and exec has the file open as well.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Lock {
+    /// Makes the folder with mode 0700 unless it is there, and takes its lock.
+    ///
+    /// # Errors
+    /// The folder cannot be made or locked, or another process holds it.
+    pub fn take(folder: &Path) -> Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .with_context(|| format!("the spool's folder {} cannot be made", folder.display()))?;
+        let path = folder.join("lock");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).with_context(|| path.display().to_string())?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                anyhow::bail!(
+                    "the spool {} is in use by process {}: each collector needs its own",
+                    folder.display(),
+                    holder.trim()
+                );
+            }
+            Err(TryLockError::Error(why)) => {
+                return Err(why).with_context(|| format!("{} cannot be locked", path.display()));
+            }
         }
-        Err(TryLockError::Error(why)) => {
-            return Err(why).with_context(|| format!("{} cannot be locked", path.display()));
-        }
+        // For the message above only: a full disk may refuse it. Of the same length each time, since to
+        // cut a file costs a write to the disk.
+        let _ = file.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0);
+        Ok(Self(file))
     }
-    // For the message above only: a full disk may refuse it.
-    let _ = file.set_len(0).and_then(|()| file.rewind());
-    let _ = writeln!(file, "{}", std::process::id());
-    Ok(file)
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 /// The numbers and paths of a folder's segments, oldest first.
@@ -106,6 +117,16 @@ fn count(segment: &mut Segment) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lock_is_let_go_although_a_child_has_the_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        let _inherited = lock.0.try_clone().unwrap();
+        assert!(Lock::take(dir.path()).is_err());
+        drop(lock);
+        assert!(Lock::take(dir.path()).is_ok());
+    }
 
     #[test]
     fn only_segments_are_listed() {

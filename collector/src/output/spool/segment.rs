@@ -5,6 +5,7 @@ use super::sums::Sums;
 use super::{Lost, Place};
 use crate::batch::Batch;
 use crate::output::books::Cause;
+use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -81,7 +82,11 @@ impl Segment {
         match &mut self.file {
             Some(file) => Ok(file),
             none => {
-                let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+                let mut options = OpenOptions::new();
+                // After an error a file system may become read-only: what lies there can still be read.
+                let file = options.read(true).write(true).open(&self.path).or_else(|why| {
+                    if is_passing(&why) { Err(why) } else { options.write(false).open(&self.path) }
+                })?;
                 Ok(none.insert(file))
             }
         }
@@ -135,14 +140,17 @@ impl Segment {
     /// Takes batches from the cursor on while there is room; the first of all comes whatever its size.
     /// What ended before `since_ns` is given up, and what cannot be read. Returns whether the segment
     /// came to its end.
+    ///
+    /// # Errors
+    /// There are no files or no memory to read with; nothing is given up for that.
     pub fn take(
         &mut self,
         room: &mut Room,
         since_ns: i64,
         lost: &mut Lost,
         taken: &mut Vec<(Arc<Batch>, Place)>,
-    ) -> bool {
-        while let Some(header) = self.peek() {
+    ) -> io::Result<bool> {
+        while let Some(header) = self.peek()? {
             let place = Place { segment: self.number, offset: self.cursor };
             if header.tick.time_ns < since_ns {
                 self.pass(&header);
@@ -151,19 +159,21 @@ impl Segment {
                 continue;
             }
             if !taken.is_empty() && (header.lines > room.lines || header.bytes > room.bytes) {
-                return false;
+                return Ok(false);
             }
             let body = self.body(&header);
-            self.pass(&header);
             match body {
                 Ok(bytes) => {
+                    self.pass(&header);
                     room.lines = room.lines.saturating_sub(header.lines);
                     room.bytes = room.bytes.saturating_sub(header.bytes);
                     self.in_flight.insert(place.offset);
                     let Header { plugin, tick, lines, .. } = header;
                     taken.push((Arc::new(Batch { plugin, tick, lines, bytes }), place));
                 }
+                Err(why) if is_passing(&why) => return Err(why),
                 Err(why) => {
+                    self.pass(&header);
                     let (path, lines) = (self.path.display(), header.lines);
                     let (offset, bytes) = (place.offset, header.record_length());
                     log::warn!(
@@ -177,20 +187,28 @@ impl Segment {
         }
         // What was counted in and did not turn up lay where the file is damaged.
         lost.extend(self.sums.drain().map(|stretch| (stretch, Cause::SpoolError)));
-        true
+        Ok(true)
     }
 
     /// The next record that waits; moves the cursor over what is done or damaged.
-    fn peek(&mut self) -> Option<Header> {
+    fn peek(&mut self) -> io::Result<Option<Header>> {
         while self.cursor < self.length {
-            match self.header(self.cursor) {
-                Ok(Some(header)) if header.done => self.cursor += header.record_length(),
-                Ok(Some(header)) if self.sums.holds(&header) => return Some(header),
+            let skipped = match self.header(self.cursor) {
+                Ok(Some(header)) if header.done => {
+                    self.cursor += header.record_length();
+                    Ok(())
+                }
+                Ok(Some(header)) if self.sums.holds(&header) => return Ok(Some(header)),
                 Ok(_) => self.skip(),
+                Err(why) => Err(why),
+            };
+            match skipped {
+                Err(why) if is_passing(&why) => return Err(why),
                 Err(why) => self.skip_rest(&why),
+                Ok(()) => {}
             }
         }
-        None
+        Ok(None)
     }
 
     fn pass(&mut self, header: &Header) {
@@ -198,16 +216,13 @@ impl Segment {
         self.cursor += header.record_length();
     }
 
-    fn skip(&mut self) {
+    fn skip(&mut self) -> io::Result<()> {
+        let next = self.next_header(self.cursor + 1)?;
+        let (path, bytes) = (self.path.display(), next - self.cursor);
+        log::warn!("{path}: {bytes} bytes at {} are damaged and skipped", self.cursor);
         self.skipped = true;
-        match self.next_header(self.cursor + 1) {
-            Ok(next) => {
-                let (path, bytes) = (self.path.display(), next - self.cursor);
-                log::warn!("{path}: {bytes} bytes at {} are damaged and skipped", self.cursor);
-                self.cursor = next;
-            }
-            Err(why) => self.skip_rest(&why),
-        }
+        self.cursor = next;
+        Ok(())
     }
 
     /// A disk that cannot be read takes seconds for each attempt: there is only one.
@@ -273,7 +288,7 @@ impl Segment {
         }
     }
 
-    /// Cuts it, here or on disk only.
+    /// Cuts what lies behind an offset.
     pub fn cut(&mut self, length: u64) -> io::Result<()> {
         self.file()?.set_len(length)?;
         self.length = length;
@@ -282,7 +297,9 @@ impl Segment {
 
     /// Makes a spent one empty, to be written again from its start.
     pub fn clear(&mut self) -> io::Result<()> {
-        self.cut(0)?;
+        if self.length > 0 {
+            self.cut(0)?;
+        }
         self.cursor = 0;
         self.skipped = false;
         self.unsynced = false;
@@ -306,6 +323,12 @@ impl Segment {
         }
         Ok(())
     }
+}
+
+/// Whether an error says nothing about the file.
+fn is_passing(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN))
 }
 
 /// Reads until the buffer is full or the file ends; returns how much.

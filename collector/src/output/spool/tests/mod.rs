@@ -1,5 +1,9 @@
 //! The spool's promises.
 
+mod bounds;
+mod damage;
+mod disk;
+mod model;
 mod order;
 
 use super::{End, Lost, Place, Spool, SpoolConfig, Stretch, Waiting};
@@ -43,6 +47,20 @@ fn stretch(plugin: &str, lines: u64, from_s: i64, to_s: i64) -> Stretch {
 fn assert_same(got: &Batch, wanted: &Batch) {
     assert_eq!((&got.plugin, got.tick, got.lines), (&wanted.plugin, wanted.tick, wanted.lines));
     assert_eq!(got.bytes, wanted.bytes);
+}
+
+/// A folder's segments, oldest first.
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|end| end == "spool")).collect();
+    found.sort();
+    found
+}
+
+/// Bytes of them, as the disk has them.
+fn bytes_of_files(folder: &Path) -> u64 {
+    segments(folder).iter().map(|path| fs::metadata(path).unwrap().len()).sum()
 }
 
 /// A spool in a folder of its own.
@@ -104,20 +122,12 @@ impl Case {
         self.dir.path().join("out")
     }
 
-    /// Its segments, oldest first.
     fn files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<_> = fs::read_dir(self.folder())
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|end| end == "spool"))
-            .collect();
-        files.sort();
-        files
+        segments(&self.folder())
     }
 
-    /// Bytes of its segments, as the disk has them.
     fn bytes_of_files(&self) -> u64 {
-        self.files().iter().map(|path| fs::metadata(path).unwrap().len()).sum()
+        bytes_of_files(&self.folder())
     }
 
     /// Lines lost since the last call, by cause.

@@ -1,6 +1,9 @@
 //! When the disk is told to keep what was written.
 
-use super::Place;
+use super::segment::Segment;
+use super::{Place, Spool};
+use std::fs::File;
+use std::io;
 use std::time::{Duration, Instant};
 
 /// At most so often; and what is done sooner never has to reach the disk.
@@ -34,6 +37,42 @@ impl Pace {
         if self.end.segment == segment {
             self.end.offset = 0;
         }
+    }
+}
+
+impl Spool {
+    /// Has the disk keep a backlog, so that a loss of power costs about a second of it.
+    pub(super) fn sync_backlog(&mut self) {
+        let oldest = self.segments.iter().find_map(Segment::oldest);
+        let end = self.segments.back().map_or(Place { segment: self.next, offset: 0 }, |last| {
+            Place { segment: last.number, offset: last.length }
+        });
+        if !self.pace.is_due(Instant::now(), oldest, end) {
+            return;
+        }
+        match self.sync() {
+            Ok(()) => self.sync_failed = false,
+            Err(why) => {
+                if !std::mem::replace(&mut self.sync_failed, true) {
+                    log::warn!("{} does not reach the disk: {why}", self.folder.display());
+                }
+            }
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let last = self.segments.len().saturating_sub(1);
+        for (at, segment) in self.segments.iter_mut().enumerate() {
+            segment.sync()?;
+            if at < last {
+                segment.close();
+            }
+        }
+        if self.new_file {
+            File::open(&self.folder)?.sync_all()?;
+            self.new_file = false;
+        }
+        Ok(())
     }
 }
 
