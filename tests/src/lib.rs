@@ -2,3 +2,19 @@
 
 pub mod calls;
 pub mod exact;
+pub mod http;
+pub mod port;
+pub mod servers;
+pub mod wait;
+
+use collector::read::Line;
+
+/// Something that stored lines, and can be asked what it has.
+pub trait Stored {
+    /// All points of a table. A point that was written twice is there once.
+    fn lines(&self, table: &str) -> Vec<Line>;
+
+    /// A field of whole numbers, of all those points, sorted. For a million points take this: it makes no
+    /// [`Line`] of each.
+    fn numbers(&self, table: &str, field: &str) -> Vec<i64>;
+}

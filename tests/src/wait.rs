@@ -1,0 +1,28 @@
+//! Waiting for something that is to happen, never for a time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Long enough for anything on a slow machine.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Waits until it is so.
+///
+/// # Panics
+/// It is not so within [`LIMIT`]; `what` says what was waited for.
+pub fn until(what: &str, so: impl FnMut() -> bool) {
+    until_within(LIMIT, what, so);
+}
+
+/// Waits until it is so, and says how long that took.
+///
+/// # Panics
+/// It is not so within the limit.
+pub fn until_within(limit: Duration, what: &str, mut so: impl FnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < limit, "waited {limit:?} in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+    began.elapsed()
+}

@@ -1,0 +1,4 @@
+//! The rig of the delivery tests does what those tests take for granted.
+
+#[path = "system_rig/databases.rs"]
+mod databases;
