@@ -1,6 +1,7 @@
 //! Shared by the tests of the whole and the benchmarks.
 
 pub mod calls;
+pub mod contract;
 pub mod exact;
 pub mod http;
 pub mod port;

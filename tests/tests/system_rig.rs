@@ -1,4 +1,6 @@
 //! The rig of the delivery tests does what those tests take for granted.
 
+#[path = "system_rig/contracts.rs"]
+mod contracts;
 #[path = "system_rig/databases.rs"]
 mod databases;
