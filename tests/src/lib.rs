@@ -3,8 +3,10 @@
 pub mod calls;
 pub mod contract;
 pub mod exact;
+pub mod faults;
 pub mod http;
 pub mod port;
+pub mod readers;
 pub mod servers;
 pub mod wait;
 

@@ -4,3 +4,7 @@
 mod contracts;
 #[path = "system_rig/databases.rs"]
 mod databases;
+#[path = "system_rig/faults.rs"]
+mod faults;
+#[path = "system_rig/sockets.rs"]
+mod sockets;
