@@ -1,4 +1,8 @@
 //! Shared by the tests of the whole and the benchmarks.
+//!
+//! For delivery: [`running`] is the collector with a load of which every line is known, [`servers`] the
+//! databases that people run, [`contract`] those that cannot be had as a package, [`readers`] what listens on
+//! sockets, and [`faults`] what goes wrong in between.
 
 pub mod calls;
 pub mod contract;
@@ -7,6 +11,7 @@ pub mod faults;
 pub mod http;
 pub mod port;
 pub mod readers;
+pub mod running;
 pub mod servers;
 pub mod wait;
 

@@ -6,5 +6,7 @@ mod contracts;
 mod databases;
 #[path = "system_rig/faults.rs"]
 mod faults;
+#[path = "system_rig/load.rs"]
+mod load;
 #[path = "system_rig/sockets.rs"]
 mod sockets;
