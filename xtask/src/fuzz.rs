@@ -76,15 +76,7 @@ fn name(file: &Path) -> String {
 
 fn build(target: &str) -> Result<PathBuf> {
     let mut cargo = command::cargo();
-    cargo.args([
-        "build",
-        "--release",
-        "--locked",
-        "--manifest-path",
-        "fuzz/Cargo.toml",
-        "--bin",
-        target,
-    ]);
+    cargo.args(["build", "--release", "--manifest-path", "fuzz/Cargo.toml", "--bin", target]);
     // A target of its own, though it is this machine's: build scripts and macros get no coverage.
     cargo.args(["--target", "host-tuple"]);
     cargo.arg("--target-dir").arg(workspace::root().join("target/fuzz"));
