@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use collector::cli::{Cli, Command, Flags, Usage};
+use collector::output::http;
 use collector::{run, show};
 use env_logger::Builder;
 use log::LevelFilter;
@@ -37,6 +38,7 @@ fn dispatch(flags: Flags, command: Option<Command>) -> anyhow::Result<u8> {
 fn log_to_stderr(level: LevelFilter) {
     Builder::new()
         .filter_level(level)
+        .filter_module(http::SHOWS_SECRETS, level.min(LevelFilter::Debug))
         .format(|out, record| {
             let level = record.level().as_str().to_lowercase();
             // A plugin's texts carry its name; the collector's own name what they are about.

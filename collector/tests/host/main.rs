@@ -2,6 +2,7 @@
 
 mod command_line;
 mod guards;
+mod http;
 mod older;
 mod process;
 mod refused;

@@ -10,6 +10,8 @@ mod fit;
 mod payload;
 mod refusals;
 mod search;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use super::parcel::Limits;
@@ -17,6 +19,9 @@ use super::secret::Secret;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// This crate logs requests as they are, with their secrets, at the level trace: it may not.
+pub const SHOWS_SECRETS: &str = "ureq_proto";
 
 /// An HTTP output as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,82 @@
+//! Secrets are sent to the server and shown to nobody.
+
+use super::super::{DeadLetterConfig, SHOWS_SECRETS};
+use super::*;
+use crate::output::secret::Secret;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use std::fs;
+use std::sync::Mutex;
+
+/// All that was logged by any test, at all levels that are let through.
+static LOG: Mutex<String> = Mutex::new(String::new());
+
+struct Logger;
+
+impl Log for Logger {
+    fn enabled(&self, record: &Metadata) -> bool {
+        !record.target().starts_with(SHOWS_SECRETS) || record.level() <= Level::Debug
+    }
+    fn log(&self, record: &Record) {
+        if self.enabled(record.metadata()) {
+            let line = format!("{} {}\n", record.target(), record.args());
+            LOG.lock().unwrap().push_str(&line);
+        }
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_changed_token_is_read_at_once_and_none_is_ever_shown() {
+    log::set_logger(&Logger).unwrap();
+    log::set_max_level(LevelFilter::Trace);
+    let (old, new) = ("0ld-s3cret", "n3w-s3cret");
+    // It repeats what it was sent, as a proxy does whose debugging was left on.
+    let server = Server::start(move |request| {
+        let token = request.header("authorization").unwrap_or_default().to_owned();
+        match (token.ends_with(new), request.body.contains("bad")) {
+            (false, _) => Reaction::Answer(401, "", token),
+            (true, true) => Reaction::Answer(400, "", token),
+            (true, false) => Reaction::status(204),
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    let dead = dir.path().join("dead");
+    let mut config = config(&server);
+    config.server = Kind::Influxdb2 { org: "o".into(), bucket: "b".into() };
+    config.auth = Auth::Token(Secret::File(token.clone()));
+    config.dead_letters = Some(DeadLetterConfig { path: dead.clone(), bytes: 10_000 });
+    let mut output = open(&config).unwrap();
+    let mut parcel = parcel(&["a v=1 1\nbad v=1 1\n"]);
+    let mut said = vec![format!("{config:?} {config}")];
+
+    said.push(held(output.deliver(&mut parcel, None)));
+    assert!(said[1].contains("token cannot be read"), "{}", said[1]);
+    assert!(server.requests().is_empty());
+    fs::write(&token, old).unwrap();
+    said.push(held(output.deliver(&mut parcel, None)));
+    assert!(said[2].contains("correct the token") && said[2].contains("[secret]"), "{}", said[2]);
+    fs::write(&token, new).unwrap();
+    output.deliver(&mut parcel, None).unwrap();
+    assert_eq!(fates(&mut parcel), (1, 1, 0));
+
+    said.push(fs::read_to_string(dead).unwrap());
+    assert!(said[3].contains("400 Token [secret]\nbad v=1 1\n"), "{}", said[3]);
+    said.push(LOG.lock().unwrap().clone());
+    assert!(said[4].contains("ureq") && said[4].contains("lines given up: 1"), "{}", said[4]);
+    for line in said.iter().flat_map(|text| text.lines()) {
+        assert!(!line.contains(old) && !line.contains(new), "{line}");
+    }
+}
+
+#[test]
+fn the_password_of_a_user_is_sent_as_basic_authentication() {
+    let server = Server::start(|_| Reaction::status(204));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    fs::write(&file, "pass").unwrap();
+    let mut config = config(&server);
+    config.auth = Auth::Basic { username: "user".into(), password: Secret::File(file) };
+    open(&config).unwrap().deliver(&mut parcel(&["a v=1 1\n"]), None).unwrap();
+    assert_eq!(server.requests()[0].header("authorization"), Some("Basic dXNlcjpwYXNz"));
+}

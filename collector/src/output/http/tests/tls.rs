@@ -1,0 +1,71 @@
+//! Over TLS, with an authority of our own.
+
+use super::*;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::fs;
+use std::sync::Arc;
+
+/// An authority: its certificate in PEM, and a server of a name that it vouches for.
+fn authority(authority: &str, name: &str) -> (String, Arc<ServerConfig>) {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, authority);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new([name.to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &ca).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    (ca.pem(), Arc::new(config))
+}
+
+/// Delivers to a server of that name, whom the authority in the file vouches for.
+fn deliver(name: &str, ca: &str, server: Arc<ServerConfig>) -> Result<Vec<Request>, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let ca_file = dir.path().join("ca.pem");
+    fs::write(&ca_file, ca).unwrap();
+    let server = Server::with(|_| Reaction::status(204), Some(server), None);
+    let mut config = config(&server);
+    config.url = format!("https://{name}:{}", server.port());
+    config.ca_file = Some(ca_file);
+    let mut output = open(&config).unwrap();
+    for _ in 0..2 {
+        match output.deliver(&mut parcel(&[lines(5000)]), None) {
+            Ok(()) => {}
+            failure => return Err(held(failure)),
+        }
+    }
+    let requests = server.requests().clone();
+    Ok(requests)
+}
+
+#[test]
+fn a_server_that_our_own_authority_vouches_for_is_trusted() {
+    let (ca, server) = authority("ours", "localhost");
+    let requests = deliver("localhost", &ca, server).unwrap();
+    assert_eq!(requests.iter().map(|r| r.connection).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!(requests[1].body, lines(5000));
+}
+
+#[test]
+fn a_server_that_nobody_we_trust_vouches_for_gets_nothing() {
+    let (_, server) = authority("theirs", "localhost");
+    let (ours, _) = authority("ours", "localhost");
+    let why = deliver("localhost", &ours, server).unwrap_err();
+    assert!(why.contains("UnknownIssuer") && why.contains("`ca_file`"), "{why}");
+}
+
+#[test]
+fn a_server_of_another_name_gets_nothing() {
+    let (ca, server) = authority("ours", "elsewhere");
+    let why = deliver("localhost", &ca, server).unwrap_err();
+    assert!(why.contains("certificate") && why.contains("localhost"), "{why}");
+}
