@@ -1,42 +1,57 @@
 //! Lines at the end of a file.
 
+use super::pipe::Descriptor;
 use super::stream::Stream;
 use super::{Failure, Output, Parcel};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::fs;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// A regular file that grows.
-struct File(fs::File);
+/// A regular file that grows. Whoever rotates it may rename or remove it, or cut it to nothing (the file
+/// is only ever appended to).
+struct File {
+    path: PathBuf,
+    /// `None` when it is to be opened again.
+    open: Option<Open>,
+}
+
+/// The file as it was opened.
+struct Open {
+    file: fs::File,
+    /// Device and inode.
+    id: (u64, u64),
+    /// Bytes of the parcel's first line that stand in the file already, as they could not be cut off.
+    begun: usize,
+}
 
 /// Opens a file, or makes it with mode 0644. A device or a named pipe is a [`Stream`].
 ///
 /// # Errors
 /// Names the folder that is missing, or what the kernel says.
 pub fn open(path: &Path) -> Result<Box<dyn Output>> {
+    let file = open_to_append(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(Box::new(Stream::new(Descriptor::new(file)?)));
+    }
+    Ok(Box::new(File { path: path.to_owned(), open: Some(Open::new(file, path)?) }))
+}
+
+fn open_to_append(path: &Path) -> Result<fs::File> {
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
-        anyhow::bail!("its folder {} does not exist: make it first", parent.display());
+        bail!("its folder {} does not exist: make it first", parent.display());
     }
     let mut options = fs::OpenOptions::new();
     options.append(true).create(true).mode(0o644);
     // Reading tells whether the last line is whole; a file that may only be written works too.
     let file = options.clone().read(true).open(path).or_else(|_| options.open(path));
-    let mut file = file.with_context(|| format!("{} cannot be opened", path.display()))?;
-    if !file.metadata()?.is_file() {
-        return Ok(Box::new(Stream::new(file)));
-    }
-    if ends_torn(&mut file).unwrap_or(false) {
-        log::warn!("{} ends within a line: a new one is begun", path.display());
-        file.write_all(b"\n").with_context(|| path.display().to_string())?;
-    }
-    Ok(Box::new(File(file)))
+    file.with_context(|| format!("{} cannot be opened", path.display()))
 }
 
 /// Whether the last byte is no newline: someone was killed in the middle of a line.
-fn ends_torn(file: &mut fs::File) -> std::io::Result<bool> {
+fn ends_torn(file: &mut fs::File) -> io::Result<bool> {
     if file.metadata()?.len() == 0 {
         return Ok(false);
     }
@@ -46,20 +61,77 @@ fn ends_torn(file: &mut fs::File) -> std::io::Result<bool> {
     Ok(last != *b"\n")
 }
 
+impl Open {
+    fn new(mut file: fs::File, path: &Path) -> Result<Self> {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            bail!("{} is no regular file any more", path.display());
+        }
+        if ends_torn(&mut file).unwrap_or(false) {
+            file.write_all(b"\n").with_context(|| path.display().to_string())?;
+            log::warn!("{} ended within a line: a new one is begun", path.display());
+        }
+        Ok(Self { file, id: (metadata.dev(), metadata.ino()), begun: 0 })
+    }
+
+    /// Writes the parcel's first batch.
+    fn write(&mut self, parcel: &mut Parcel) -> io::Result<()> {
+        let lines = parcel.first();
+        let mut done = self.begun;
+        let result = loop {
+            match self.file.write(&lines[done..]) {
+                Ok(0) => break Err(ErrorKind::WriteZero.into()),
+                Ok(written) => done += written,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+            if done == lines.len() {
+                break Ok(());
+            }
+        };
+        // A full disk takes part of a batch: whole lines stay, and the torn one is cut off.
+        let whole = memchr::memrchr(b'\n', &lines[..done]).map_or(0, |newline| newline + 1);
+        let count = memchr::memchr_iter(b'\n', &lines[..whole]).count() as u64;
+        self.begun = self.cut(done - whole);
+        parcel.delivered(count);
+        result
+    }
+
+    /// Cuts the last bytes off; how many of them are still there.
+    fn cut(&self, torn: usize) -> usize {
+        let cut = || -> io::Result<()> {
+            let length = self.file.metadata()?.len();
+            // Shorter than that: somebody has cut all of it.
+            length.checked_sub(torn as u64).map_or(Ok(()), |length| self.file.set_len(length))
+        };
+        if torn == 0 || cut().is_ok() { 0 } else { torn }
+    }
+}
+
+impl File {
+    /// Opens the file again if its path leads elsewhere, or nowhere.
+    fn follow(&mut self) -> Result<&mut Open> {
+        let there = fs::metadata(&self.path).map(|metadata| (metadata.dev(), metadata.ino()));
+        let same = |open: &Open| there.as_ref().is_ok_and(|there| *there == open.id);
+        let open = match self.open.take().filter(same) {
+            Some(open) => open,
+            None => Open::new(open_to_append(&self.path)?, &self.path)?,
+        };
+        Ok(self.open.insert(open))
+    }
+}
+
 impl Output for File {
     fn deliver(&mut self, parcel: &mut Parcel, _: Option<Instant>) -> Result<(), Failure> {
+        let open = self.follow().map_err(Failure::later)?;
         while !parcel.is_done() {
-            let before = self.0.metadata().map(|metadata| metadata.len());
-            self.0.write_all(parcel.first()).map_err(|error| {
-                // A full disk takes part of a batch: back to where it began, so that no line is torn.
-                if let Ok(before) = before {
-                    let _ = self.0.set_len(before);
-                }
-                Failure::later(error)
-            })?;
-            parcel.delivered(parcel.lines_of_first());
+            open.write(parcel).map_err(Failure::later)?;
         }
         Ok(())
+    }
+
+    fn reopen(&mut self) {
+        self.open = None;
     }
 }
 
@@ -69,12 +141,16 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    fn deliver(output: &mut dyn Output, lines: &str) {
+        output.deliver(&mut parcel(&[lines]), None).unwrap();
+    }
+
     #[test]
     fn a_file_is_appended_to() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lines");
         for _ in 0..2 {
-            open(&path).unwrap().deliver(&mut parcel(&["a\n"]), None).unwrap();
+            deliver(&mut *open(&path).unwrap(), "a\n");
         }
         assert_eq!(fs::read(&path).unwrap(), b"a\na\n");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
@@ -86,7 +162,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lines");
         fs::write(&path, b"a\ntor").unwrap();
-        open(&path).unwrap().deliver(&mut parcel(&["b\n"]), None).unwrap();
+        deliver(&mut *open(&path).unwrap(), "b\n");
         assert_eq!(fs::read(&path).unwrap(), b"a\ntor\nb\n");
     }
 
@@ -101,5 +177,79 @@ mod tests {
     fn a_full_disk_is_tried_again() {
         let mut file = open(Path::new("/dev/full")).unwrap();
         assert!(matches!(file.deliver(&mut parcel(&["a\n"]), None), Err(Failure::Later { .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_renamed_or_removed_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("lines"), dir.path().join("lines.1"));
+        let mut output = open(&path).unwrap();
+        deliver(&mut *output, "a\n");
+        fs::rename(&path, &old).unwrap();
+        deliver(&mut *output, "b\n");
+        assert_eq!(fs::read(&old).unwrap(), b"a\n");
+        assert_eq!(fs::read(&path).unwrap(), b"b\n");
+        fs::remove_file(&path).unwrap();
+        deliver(&mut *output, "c\n");
+        assert_eq!(fs::read(&path).unwrap(), b"c\n");
+        // Whoever rotates may put a new file there too.
+        fs::rename(&path, &old).unwrap();
+        fs::write(&path, "new\n").unwrap();
+        deliver(&mut *output, "d\n");
+        assert_eq!(fs::read(&path).unwrap(), b"new\nd\n");
+    }
+
+    #[test]
+    fn a_file_that_is_cut_to_nothing_grows_from_its_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        let mut output = open(&path).unwrap();
+        deliver(&mut *output, "a\n");
+        fs::write(&path, "").unwrap();
+        deliver(&mut *output, "b\n");
+        assert_eq!(fs::read(&path).unwrap(), b"b\n");
+    }
+
+    #[test]
+    fn a_folder_that_vanished_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        let path = folder.join("lines");
+        fs::create_dir(&folder).unwrap();
+        let mut output = open(&path).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        let mut parcel = parcel(&["a\n"]);
+        let Err(Failure::Later { why, .. }) = output.deliver(&mut parcel, None) else { panic!() };
+        assert!(why.to_string().contains("/folder does not exist"), "{why}");
+        fs::create_dir(&folder).unwrap();
+        output.deliver(&mut parcel, None).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"a\n");
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_file_is_not_written_to_unless_it_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        let mut output = open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let Err(Failure::Later { why, .. }) = output.deliver(&mut parcel(&["a\n"]), None) else {
+            panic!()
+        };
+        assert!(why.to_string().contains("is no regular file any more"), "{why}");
+    }
+
+    #[test]
+    fn a_torn_line_is_cut_off_and_one_that_somebody_else_has_cut_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        fs::write(&path, "a\nbc\n").unwrap();
+        let open = Open::new(open_to_append(&path).unwrap(), &path).unwrap();
+        (&open.file).write_all(b"tor").unwrap();
+        assert_eq!(open.cut(3), 0);
+        assert_eq!(fs::read(&path).unwrap(), b"a\nbc\n");
+        fs::write(&path, "").unwrap();
+        assert_eq!(open.cut(3), 0);
+        assert_eq!(fs::read(&path).unwrap(), b"");
     }
 }

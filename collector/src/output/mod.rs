@@ -11,10 +11,12 @@ mod gaps;
 pub mod http;
 mod outlet;
 mod parcel;
+mod patience;
+mod pipe;
 mod queue;
 pub mod secret;
 pub mod socket;
-mod spool;
+pub mod spool;
 mod stream;
 
 pub use books::{Books, Cause, Dropped};

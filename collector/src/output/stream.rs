@@ -1,58 +1,102 @@
 //! Lines into a stream: standard output, a named pipe, a terminal.
 
-use super::{Failure, Output, Parcel};
+use super::patience::Patience;
+use super::pipe::{Channel, Descriptor, Room};
+use super::{Cause, Failure, Output, Parcel};
 use anyhow::Result;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
 /// A pipe takes this much whole or not at all (PIPE_BUF), so a reader never sees part of a line, not
-/// even when the collector is killed.
+/// even when the collector is killed. A longer line is written alone, when the pipe is empty.
 const WHOLE: usize = 4096;
 
 /// A stream that takes bytes in order.
 pub struct Stream<W> {
-    out: W,
+    pub(super) out: W,
     /// Bytes of the batch at hand that are already written.
     done: usize,
+    /// Whether a line was refused.
+    refused: bool,
 }
 
-impl Stream<File> {
+impl Stream<Descriptor> {
     /// Standard output, by a descriptor of its own: past the standard library's line buffer.
     ///
     /// # Errors
     /// Standard output is closed.
     pub fn stdout() -> Result<Self> {
-        Ok(Self::new(io::stdout().as_fd().try_clone_to_owned()?.into()))
+        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        Ok(Self::new(Descriptor::new(file)?))
     }
 }
 
-impl<W: Write> Stream<W> {
+impl<W: Channel> Stream<W> {
     /// Writes into it.
     pub fn new(out: W) -> Self {
-        Self { out, done: 0 }
+        Self { out, done: 0, refused: false }
+    }
+
+    fn write(&mut self, parcel: &mut Parcel, patience: &mut Patience) -> Result<(), Failure> {
+        while !parcel.is_done() {
+            if self.done == parcel.first().len() {
+                self.settle(parcel);
+                continue;
+            }
+            let lines = whole_lines(&parcel.first()[self.done..]);
+            match self.out.wait(lines.len(), patience) {
+                Ok(Room::Enough) => {}
+                Ok(Room::Never) => {
+                    let length = lines.len();
+                    self.settle(parcel);
+                    self.refuse(parcel, length);
+                    continue;
+                }
+                Err(over) => return over.answer(),
+            }
+            match self.out.write(lines) {
+                Ok(0) => return Err(Failure::Gone(io::Error::from(ErrorKind::WriteZero).into())),
+                Ok(written) => {
+                    self.done += written;
+                    patience.moved = true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                    return Err(Failure::Gone(error.into()));
+                }
+                Err(error) => return Err(Failure::later(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lines that are written are delivered.
+    fn settle(&mut self, parcel: &mut Parcel) {
+        let written = &parcel.first()[..self.done];
+        let whole = memchr::memrchr(b'\n', written).map_or(0, |newline| newline + 1);
+        let lines = memchr::memchr_iter(b'\n', &written[..whole]).count() as u64;
+        parcel.delivered(lines);
+        self.done -= whole;
+    }
+
+    fn refuse(&mut self, parcel: &mut Parcel, length: usize) {
+        parcel.give_up(1, Cause::TooLong);
+        if !std::mem::replace(&mut self.refused, true) {
+            log::warn!(
+                "a line of {length} bytes is longer than its pipe may become (fs.pipe-max-size): \
+                 refused (said once)"
+            );
+        }
     }
 }
 
-impl<W: Write + Send> Output for Stream<W> {
-    fn deliver(&mut self, parcel: &mut Parcel, _: Option<Instant>) -> Result<(), Failure> {
-        while !parcel.is_done() {
-            while self.done < parcel.first().len() {
-                match self.out.write(whole_lines(&parcel.first()[self.done..])) {
-                    Ok(0) => return Err(Failure::Gone(io::Error::from(ErrorKind::WriteZero).into())),
-                    Ok(n) => self.done += n,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                        return Err(Failure::Gone(error.into()));
-                    }
-                    Err(error) => return Err(Failure::later(error)),
-                }
-            }
-            self.done = 0;
-            parcel.delivered(parcel.lines_of_first());
-        }
-        Ok(())
+impl<W: Channel + Send> Output for Stream<W> {
+    fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure> {
+        let result = self.write(parcel, &mut Patience::new(deadline));
+        self.settle(parcel);
+        result
     }
 }
 
@@ -69,13 +113,22 @@ fn whole_lines(bytes: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::super::parcel::testing::parcel;
+    use super::super::patience::Over;
     use super::*;
+    use std::io::Write;
 
     /// Takes what it is told to, and remembers each write.
-    #[derive(Default)]
     struct Pipe {
         writes: Vec<Vec<u8>>,
         answers: Vec<io::Result<usize>>,
+        /// Takes no more at once, ever.
+        largest: usize,
+    }
+
+    impl Default for Pipe {
+        fn default() -> Self {
+            Self { writes: Vec::new(), answers: Vec::new(), largest: usize::MAX }
+        }
     }
 
     impl Write for Pipe {
@@ -86,6 +139,12 @@ mod tests {
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    impl Channel for Pipe {
+        fn wait(&mut self, bytes: usize, _: &mut Patience) -> Result<Room, Over> {
+            Ok(if bytes > self.largest { Room::Never } else { Room::Enough })
         }
     }
 
@@ -105,6 +164,19 @@ mod tests {
         let mut out = Stream::new(Pipe::default());
         out.deliver(&mut parcel(&lines), None).unwrap();
         assert_eq!(out.out.writes.iter().map(Vec::len).collect::<Vec<_>>(), [2, 9001, 2]);
+    }
+
+    #[test]
+    fn a_line_that_no_pipe_takes_is_refused_and_the_others_come() {
+        let long = format!("{}\n", "x".repeat(9000));
+        let text = format!("a\n{long}b\n{long}c\n");
+        let mut parcel = parcel(&[&text, &long]);
+        let mut out = Stream::new(Pipe { largest: 9000, ..Pipe::default() });
+        out.deliver(&mut parcel, None).unwrap();
+        assert_eq!(out.out.writes.concat(), b"a\nb\nc\n");
+        let fates = parcel.items().iter().map(|item| item.fate);
+        let fates: Vec<_> = fates.map(|f| (f.delivered, f.dropped[Cause::TooLong])).collect();
+        assert_eq!(fates, [(3, 2), (0, 1)]);
     }
 
     #[test]

@@ -74,3 +74,6 @@ impl fmt::Display for SocketConfig {
 pub fn open(config: &SocketConfig) -> Result<Box<dyn Output>> {
     Ok(Box::new(sender::Sender::new(config.clone())))
 }
+
+#[cfg(test)]
+mod tests;

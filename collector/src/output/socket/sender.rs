@@ -3,6 +3,7 @@
 use super::SocketConfig;
 use super::pack::{Packed, Packer};
 use super::wire::Wire;
+use crate::output::patience::{Over, Patience};
 use crate::output::{Cause, Failure, Output, Parcel};
 use anyhow::Error;
 use rustix::io::Errno;
@@ -13,8 +14,10 @@ use std::time::{Duration, Instant};
 /// packet (`unix_stream_sendmsg` makes one of up to 48 KiB). So its reader sees no part of a line, not
 /// even when the collector is killed, unless a line is longer.
 const STREAM_BYTES: usize = 32 << 10;
-/// A reader that reads nothing for so long stands still.
-const STALL: Duration = Duration::from_secs(2);
+/// Readers take lines up to this length (Telegraf's by default) and close the connection at a longer one.
+const SURE_BYTES: usize = 64 << 10;
+/// A longer line at which so many connections in a row were lost is the reason for it.
+const STRIKES: u32 = 3;
 /// The kernel does not say when all is read: it is asked again after a pause, each twice as long.
 const PAUSES: [Duration; 2] = [Duration::from_micros(20), Duration::from_millis(10)];
 
@@ -31,6 +34,8 @@ pub struct Sender {
     /// Of those, what the other end surely has.
     arrived: usize,
     buffer: Vec<u8>,
+    /// Connections that were lost in a row at the same long line.
+    strikes: u32,
     /// Whether a line was refused.
     refused: bool,
 }
@@ -39,43 +44,19 @@ pub struct Sender {
 enum Stop {
     /// The connection is lost, or there is none.
     Lost(Error),
-    /// The reader stands still.
-    Still,
-    /// There is no time left.
-    End,
-    /// The call took long enough; all is well.
-    Enough,
+    /// The time is over.
+    Over(Over),
+}
+
+impl From<Over> for Stop {
+    fn from(over: Over) -> Self {
+        Self::Over(over)
+    }
 }
 
 impl From<Errno> for Stop {
     fn from(error: Errno) -> Self {
         Self::Lost(error.into())
-    }
-}
-
-/// How long one call may take.
-struct Patience {
-    stall: Instant,
-    deadline: Option<Instant>,
-    /// Whether anything was sent or read.
-    moved: bool,
-}
-
-impl Patience {
-    fn new(deadline: Option<Instant>) -> Self {
-        Self { stall: Instant::now() + STALL, deadline, moved: false }
-    }
-
-    /// The time that is left, which is not zero.
-    fn left(&self) -> Result<Duration, Stop> {
-        let now = Instant::now();
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(Stop::End);
-        }
-        if self.stall <= now {
-            return Err(if self.moved { Stop::Enough } else { Stop::Still });
-        }
-        Ok(self.deadline.map_or(self.stall, |deadline| deadline.min(self.stall)) - now)
     }
 }
 
@@ -95,6 +76,7 @@ impl Sender {
             ahead: 0,
             arrived: 0,
             buffer: Vec::new(),
+            strikes: 0,
             refused: false,
         }
     }
@@ -151,15 +133,29 @@ impl Sender {
         }
     }
 
-    fn refuse(&mut self, parcel: &mut Parcel, length: usize) {
+    /// The connection is lost: what has not arrived is sent again on the next one, but for a line that
+    /// no connection outlives.
+    fn disconnect(&mut self, parcel: &mut Parcel) {
+        let stream = self.wire.take().is_some_and(|wire| wire.is_stream());
+        let sent = std::mem::take(&mut self.ahead) > 0;
+        self.arrived = 0;
+        let line = memchr::memchr(b'\n', parcel.first()).map_or(0, |newline| newline + 1);
+        if !stream || !sent || line <= SURE_BYTES {
+            self.strikes = 0;
+            return;
+        }
+        self.strikes += 1;
+        if self.strikes == STRIKES {
+            self.strikes = 0;
+            self.refuse(parcel, line, "longer than the reader takes");
+        }
+    }
+
+    fn refuse(&mut self, parcel: &mut Parcel, length: usize, why: &str) {
         parcel.give_up(1, Cause::TooLong);
         if !std::mem::replace(&mut self.refused, true) {
-            log::warn!(
-                "output {}: a line of {length} bytes is longer than a datagram, {} bytes: refused \
-                 (said once)",
-                self.config,
-                self.most
-            );
+            let name = &self.config;
+            log::warn!("output {name}: a line of {length} bytes is {why}: refused (said once)");
         }
     }
 }
@@ -228,20 +224,15 @@ impl Output for Sender {
         let fresh = self.wire.is_none();
         let result = self.send(parcel, deadline);
         self.settle(parcel);
-        let still =
-            |why: String| Failure::Later { why: Error::msg(why), after: Some(Duration::ZERO) };
         match result {
-            Ok(None) | Err(Stop::Enough) => Ok(()),
+            Ok(None) => Ok(()),
             Ok(Some(length)) => {
-                self.refuse(parcel, length);
+                self.refuse(parcel, length, "longer than a datagram");
                 Ok(())
             }
-            Err(Stop::Still) => {
-                Err(still(format!("its reader has read nothing for {} s", STALL.as_secs())))
-            }
-            Err(Stop::End) => Err(still("its reader has not read everything in time".to_owned())),
+            Err(Stop::Over(over)) => over.answer(),
             Err(Stop::Lost(why)) => {
-                (self.wire, self.ahead, self.arrived) = (None, 0, 0);
+                self.disconnect(parcel);
                 // A reader that was started anew is no failure: it is connected to at once.
                 if fresh { Err(Failure::later(why)) } else { Ok(()) }
             }
