@@ -47,6 +47,9 @@ pub struct Flags {
     /// Stop after so many ticks
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub ticks: Option<u64>,
+    /// Stop when standard input is closed, as Telegraf's execd does at its end
+    #[arg(long)]
+    pub stop_on_stdin_close: bool,
     /// Run these plugins only
     #[arg(long, global = true, value_name = "NAME,...", value_delimiter = ',')]
     pub only: Vec<String>,
@@ -112,6 +115,8 @@ pub struct Settings {
     pub ticks: Option<u64>,
     /// `--only`
     pub only: Vec<String>,
+    /// `--stop-on-stdin-close`
+    pub stop_on_stdin_close: bool,
 }
 
 impl Flags {
@@ -141,7 +146,8 @@ impl Flags {
         if config.outputs.is_empty() {
             config.outputs = vec![OutputConfig::new(Target::Stdout)];
         }
-        Ok(Settings { config, ticks: self.ticks, only: self.only })
+        let Self { ticks, only, stop_on_stdin_close, .. } = self;
+        Ok(Settings { config, ticks, only, stop_on_stdin_close })
     }
 }
 

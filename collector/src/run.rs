@@ -7,7 +7,7 @@ use crate::metrics::{Metrics, Subject};
 use crate::output::{Outlet, route};
 use crate::process::{exit_now, trim_memory};
 use crate::schedule::{End, Schedule};
-use crate::signals;
+use crate::signals::{self, Told};
 use crate::start::{Starter, open_outlets, warn_of_sections_without_plugin};
 use crate::stop::{Order, Stopper, stop};
 use crate::tick::Now;
@@ -34,7 +34,7 @@ const END: Duration = Duration::from_millis(4800);
 pub fn run(settings: &Settings) -> Result<u8> {
     let folder = folder::open(settings)?;
     folder::check_names(&folder, settings.only.iter().map(String::as_str))?;
-    let signals = signals::listen()?;
+    let told = signals::listen(settings.stop_on_stdin_close)?;
     let (gone_sender, gone) = unbounded();
     let outlets = open_outlets(settings, &gone_sender)?;
     let (batches, receiver) = bounded(CHANNEL);
@@ -80,7 +80,7 @@ pub fn run(settings: &Settings) -> Result<u8> {
         subjects,
         outlets,
         batches,
-        signals,
+        told,
         gone,
     };
     let end = collector.wait_for_starts(&ready).unwrap_or_else(|| {
@@ -113,7 +113,7 @@ struct Collector {
     subjects: Vec<Subject>,
     outlets: Vec<Outlet>,
     batches: Batches,
-    signals: Receiver<&'static str>,
+    told: Told,
     gone: Receiver<()>,
 }
 
@@ -122,7 +122,7 @@ impl Collector {
     fn wait_for_starts(&self, ready: &Receiver<Infallible>) -> Option<End> {
         select! {
             recv(ready) -> _ => None,
-            recv(self.signals) -> signal => Some(End::Signal(signal.unwrap_or_default())),
+            recv(self.told.end) -> by => Some(End::Signal(by.unwrap_or_default())),
             default(START) => {
                 for Subject { ledger, .. } in &self.subjects {
                     if ledger.starting_for(START) {
@@ -151,7 +151,11 @@ impl Collector {
                 return end;
             }
             select! {
-                recv(self.signals) -> signal => return End::Signal(signal.unwrap_or_default()),
+                recv(self.told.end) -> by => return End::Signal(by.unwrap_or_default()),
+                recv(self.told.reopen) -> _ => {
+                    log::info!("SIGHUP: outputs are opened again");
+                    self.outlets.iter().for_each(Outlet::reopen);
+                }
                 recv(self.gone) -> _ => {
                     if self.outlets.iter().all(Outlet::gone) {
                         return End::OutputsGone;

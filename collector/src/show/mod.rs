@@ -99,13 +99,13 @@ pub fn once(settings: &Settings, name: &str, interval: Duration) -> Result<u8> {
         log: |plugin, level, text| log::log!(target: plugin, level, "{text}"),
     });
     let module = plugin.module;
-    let signals = signals::listen()?;
+    let told = signals::listen(false)?;
     let failed = |what: &str, reason: String| anyhow!("{name}: {what} failed: {reason}");
     text(module.init()(sink.host(), RStr::from_str(&options))).map_err(|e| failed("init", e))?;
 
     let began = Instant::now();
     eprintln!("{name}: {} to go, or Ctrl-C", humantime::format_duration(interval));
-    let _ = signals.recv_timeout(interval); // a signal ends the wait, as with bcc's tools
+    let _ = told.end.recv_timeout(interval); // a signal ends the wait, as with bcc's tools
     let elapsed_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let tick = Tick { seq: 0, time_ns: Now::read().wall_ns, elapsed_ns };
     sink.open(tick);
