@@ -60,6 +60,8 @@ pub enum Refused {
     LongTags,
     /// The row's own time does not lie after 1970 and before 2262.
     Time,
+    /// A tag or text field is no UTF-8: the plugin broke the promise of `RStr`.
+    NotText,
 }
 
 impl fmt::Display for Refused {
@@ -70,6 +72,7 @@ impl fmt::Display for Refused {
             Self::LongText => "a text field is longer than 64 KiB",
             Self::LongTags => "a tag is longer than 4 KiB, or all of them are longer than 31 KiB",
             Self::Time => "its own time is not between 1970 and 2262",
+            Self::NotText => "a tag or a text field is not UTF-8",
         })
     }
 }
@@ -149,7 +152,7 @@ impl Schema {
                 Slot::Fixed(value) => {
                     let end = schema.tags.last_mut().map_or(&mut schema.head, |t| &mut t.after);
                     end.extend(key);
-                    escape::tag_value(end, value);
+                    escape::tag_value(end, value.as_bytes())?;
                 }
                 Slot::OfRow(index) => schema.tags.push(TagSlot { index, key, after: Vec::new() }),
             }
@@ -292,13 +295,13 @@ fn line(
     let start = out.len();
     out.extend_from_slice(&schema.head);
     for slot in &schema.tags {
-        let value = tags[slot.index].as_str();
+        let value = tags[slot.index].as_rslice().as_slice();
         if value.len() > MAX_TAG {
             return Err(Refused::LongTags);
         }
         if !value.is_empty() {
             out.extend_from_slice(&slot.key);
-            escape::tag_value(out, value);
+            escape::tag_value(out, value).map_err(|_| Refused::NotText)?;
         }
         out.extend_from_slice(&slot.after);
     }
@@ -316,7 +319,7 @@ fn line(
         out.push(separator);
         separator = b',';
         out.extend_from_slice(key);
-        field_value(value, schema.uint, out);
+        field_value(value, schema.uint, out)?;
     }
     if separator == b' ' {
         return Err(Refused::NoField);
@@ -330,16 +333,19 @@ fn line(
     Ok(())
 }
 
-fn field_value(value: &Val<'_>, uint: bool, out: &mut Vec<u8>) {
+fn field_value(value: &Val<'_>, uint: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
     match *value {
         Val::F64(v) => out.extend_from_slice(ryu::Buffer::new().format_finite(v).as_bytes()),
         Val::I64(v) => integer(v, b"i", out),
         Val::U64(v) if uint => integer(v, b"u", out),
         Val::U64(v) => integer(saturated(v), b"i", out),
         Val::Bool(v) => out.extend_from_slice(if v { b"true" } else { b"false" }),
-        Val::Str(v) => escape::text(out, v.as_str()),
+        Val::Str(v) => {
+            return escape::text(out, v.as_rslice().as_slice()).map_err(|_| Refused::NotText);
+        }
         Val::None => {}
     }
+    Ok(())
 }
 
 fn integer(value: impl itoa::Integer, suffix: &[u8; 1], out: &mut Vec<u8>) {

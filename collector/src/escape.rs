@@ -18,6 +18,7 @@
 //! [`normal_name`] and [`normal_text`] say the same as functions: what a value reads back as.
 
 use std::borrow::Cow;
+use std::str::Utf8Error;
 
 /// Where a name or value stands decides what is special in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,7 @@ const fn table(special: &[u8]) -> [bool; 256] {
     let mut plain = [true; 256];
     let mut i = 0;
     while i < 256 {
-        plain[i] = !is_control(i as u8);
+        plain[i] = i < 0x80 && !is_control(i as u8);
         i += 1;
     }
     i = 0;
@@ -48,7 +49,7 @@ const fn table(special: &[u8]) -> [bool; 256] {
     plain
 }
 
-/// Bytes that go into a tag as they are.
+/// Bytes that go into a tag as they are, whatever stands around them.
 static PLAIN_TAG: [bool; 256] = table(br", =\#");
 /// Bytes that go into a text field as they are.
 static PLAIN_TEXT: [bool; 256] = table(br#""\"#);
@@ -59,13 +60,17 @@ fn all_plain(bytes: &[u8], plain: &[bool; 256]) -> bool {
 }
 
 /// Appends a tag's value; it must not be empty.
+///
+/// # Errors
+/// It is no UTF-8. Nothing in Rust's `RStr` and `str` is that, but a plugin may be broken.
 #[inline]
-pub(crate) fn tag_value(out: &mut Vec<u8>, value: &str) {
-    if all_plain(value.as_bytes(), &PLAIN_TAG) {
-        out.extend_from_slice(value.as_bytes());
+pub(crate) fn tag_value(out: &mut Vec<u8>, value: &[u8]) -> Result<(), Utf8Error> {
+    if all_plain(value, &PLAIN_TAG) {
+        out.extend_from_slice(value);
     } else {
-        name(out, &normal_name(value, Place::Tag), Place::Tag);
+        name(out, &normal_name(str::from_utf8(value)?, Place::Tag), Place::Tag);
     }
+    Ok(())
 }
 
 /// Appends a name that went through [`normal_name`].
@@ -84,13 +89,16 @@ pub(crate) fn name(out: &mut Vec<u8>, normal: &str, place: Place) {
 }
 
 /// Appends a text field's value with its quotes.
+///
+/// # Errors
+/// As [`tag_value`].
 #[inline]
-pub(crate) fn text(out: &mut Vec<u8>, value: &str) {
+pub(crate) fn text(out: &mut Vec<u8>, value: &[u8]) -> Result<(), Utf8Error> {
     out.push(b'"');
-    if all_plain(value.as_bytes(), &PLAIN_TEXT) {
-        out.extend_from_slice(value.as_bytes());
+    if all_plain(value, &PLAIN_TEXT) {
+        out.extend_from_slice(value);
     } else {
-        for &byte in normal_text(value).as_bytes() {
+        for &byte in normal_text(str::from_utf8(value)?).as_bytes() {
             if matches!(byte, b'"' | b'\\') {
                 out.push(b'\\');
             }
@@ -98,6 +106,7 @@ pub(crate) fn text(out: &mut Vec<u8>, value: &str) {
         }
     }
     out.push(b'"');
+    Ok(())
 }
 
 /// What a name or tag value reads back as.
@@ -167,7 +176,7 @@ mod tests {
             ("a#!~", "a_!~"),
             ("#1 a#!~b", r"#1\ a#!~b"),
         ] {
-            assert_eq!(written(|out| tag_value(out, value)), wire, "{value:?}");
+            assert_eq!(written(|out| tag_value(out, value.as_bytes()).unwrap()), wire, "{value:?}");
         }
     }
 
@@ -195,7 +204,7 @@ mod tests {
             ("two\nlines\r\n", r#""two\\nlines\\r\\n""#),
             ("a\tb\0c\x7f", r#""a\\tb_c_""#),
         ] {
-            assert_eq!(written(|out| text(out, value)), wire, "{value:?}");
+            assert_eq!(written(|out| text(out, value.as_bytes()).unwrap()), wire, "{value:?}");
         }
     }
 }

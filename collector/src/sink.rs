@@ -276,7 +276,16 @@ extern "C" fn schema(
     tags: RSlice<'_, RStr<'_>>,
     fields: RSlice<'_, RStr<'_>>,
 ) -> u32 {
-    entry(ctx, NO_SCHEMA, |sink| sink.schema(table.as_str(), tags.as_slice(), fields.as_slice()))
+    entry(ctx, NO_SCHEMA, |sink| {
+        // `RStr` promises it; what a broken plugin sends must not become a `str`.
+        let mut names = std::iter::once(&table).chain(&*tags).chain(&*fields);
+        if names.any(|name| str::from_utf8(name.as_rslice().as_slice()).is_err()) {
+            let text = "a table refused: its name, or that of a tag or field, is not UTF-8";
+            (sink.terms.log)(&sink.terms.plugin, Level::Error, text);
+            return NO_SCHEMA;
+        }
+        sink.schema(table.as_str(), tags.as_slice(), fields.as_slice())
+    })
 }
 
 extern "C" fn row(

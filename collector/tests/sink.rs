@@ -31,7 +31,11 @@ fn schema(host: HostCtx, table: &str) -> u32 {
 }
 
 fn row(host: HostCtx, id: u32, tag: &str, value: Val<'_>) -> Status {
-    let (tags, fields) = ([RStr::from_str(tag)], [value]);
+    row_of(host, id, RStr::from_str(tag), value)
+}
+
+fn row_of(host: HostCtx, id: u32, tag: RStr<'_>, value: Val<'_>) -> Status {
+    let (tags, fields) = ([tag], [value]);
     let (tags, fields) = (RSlice::from_slice(&tags), RSlice::from_slice(&fields));
     host.host.row()(host.ctx, id, tags, fields, TICK_TIME)
 }
@@ -140,6 +144,31 @@ fn a_row_that_is_no_line_is_invalid_and_leaves_the_others_alone() {
         said[0].contains("a row of `mine` refused: none of its fields has a value"),
         "{said:?}"
     );
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_and_counted_though_no_safe_plugin_can_send_them() {
+    static BYTES: &[u8] = b"ab\xff c";
+    // SAFETY: the bytes live as long as the program. They are no UTF-8, and no `str` is made of them: the
+    // host refuses to, which is what this tests.
+    let no_text = || unsafe { RStr::from_raw_parts(BYTES.as_ptr(), BYTES.len()) };
+    let sink = Sink::leak(Terms { tables: None, ..terms() });
+    let host = sink.host();
+    let names = [RStr::from_str("k")];
+    let (names, bad) = (RSlice::from_slice(&names), [no_text()]);
+    let bad = RSlice::from_slice(&bad);
+    let schema = |table, tags, fields| host.host.schema()(host.ctx, table, tags, fields);
+    assert_eq!(schema(no_text(), RSlice::EMPTY, names), NO_SCHEMA);
+    assert_eq!(schema("mine".into(), bad, names), NO_SCHEMA);
+    assert_eq!(schema("mine".into(), RSlice::EMPTY, bad), NO_SCHEMA);
+
+    let id = self::schema(host, "mine");
+    sink.open(TICK);
+    assert_eq!(row_of(host, id, no_text(), Val::U64(1)), Status::INVALID);
+    assert_eq!(row(host, id, "a", Val::Str(no_text())), Status::INVALID);
+    assert_eq!(row(host, id, "a", Val::U64(1)), Status::OK);
+    assert_eq!(lines(sink).len(), 1);
+    assert_eq!(sink.take_dropped(), Dropped { invalid: 2, ..Dropped::default() });
 }
 
 options! {
