@@ -116,7 +116,8 @@ impl Header {
         let [name] = take(&mut rest)?;
         let plugin = rest.get(..usize::from(name))?;
         let sealed = &sealed[..sealed.len() - rest.len() + plugin.len()];
-        if seal(sealed, place) != claimed {
+        // A fuzzer never guesses a checksum; what comes behind it has to stand any header.
+        if !cfg!(fuzzing) && seal(sealed, place) != claimed {
             return None;
         }
         let plugin = std::str::from_utf8(plugin).ok()?.into();

@@ -268,7 +268,7 @@ impl Segment {
         let offset = self.cursor + header.length();
         let mut bytes = vec![0; header.bytes as usize];
         self.file()?.read_exact_at(&mut bytes, offset)?;
-        if crc32fast::hash(&bytes) != header.checksum {
+        if !cfg!(fuzzing) && crc32fast::hash(&bytes) != header.checksum {
             return Err(io::Error::other("the checksum is wrong"));
         }
         Ok(bytes)
