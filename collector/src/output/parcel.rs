@@ -133,6 +133,22 @@ impl Parcel {
             .take_while(|slice| !slice.is_empty())
     }
 
+    /// How many of the lines that are left fit into so many bytes; at least one, if there is one.
+    #[must_use]
+    pub fn lines_within(&self, bytes: usize) -> u64 {
+        let (mut lines, mut room) = (0, bytes);
+        for item in &self.items[self.at..] {
+            let rest = item.rest();
+            if let Some(left) = room.checked_sub(rest.len()) {
+                (lines, room) = (lines + item.lines_left, left);
+            } else {
+                lines += memchr::memchr_iter(b'\n', &rest[..room]).count() as u64;
+                break;
+            }
+        }
+        lines.max(u64::from(!self.is_done()))
+    }
+
     /// The first so many lines were delivered.
     pub fn delivered(&mut self, lines: u64) {
         self.pass(lines, |item, lines, length| {
@@ -197,6 +213,18 @@ mod tests {
         assert_eq!(front(&parcel, 1), ["a\n"]);
         assert_eq!(front(&parcel, 4), ["a\nbb\n", "c\n", "d\n"]);
         assert_eq!(parcel.first(), b"a\nbb\n");
+    }
+
+    #[test]
+    fn lines_are_counted_that_fit_into_bytes() {
+        let mut parcel = parcel(&["a\nbb\n", "c\n", "d\ne\n"]);
+        for (bytes, lines) in [(0, 1), (2, 1), (4, 1), (5, 2), (7, 3), (8, 3), (11, 5), (99, 5)] {
+            assert_eq!(parcel.lines_within(bytes), lines, "{bytes}");
+        }
+        parcel.delivered(4);
+        assert_eq!(parcel.lines_within(2), 1);
+        parcel.delivered(1);
+        assert_eq!(parcel.lines_within(99), 0);
     }
 
     #[test]

@@ -152,7 +152,9 @@ impl Output for Http {
     fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure> {
         while !parcel.is_done() {
             let lines = self.search.next(parcel.lines(), parcel.lines_of_first());
-            let lines = lines.min(self.fit.most());
+            // A plugin's batch may be larger than a request is to be.
+            let most = self.limits.lines.min(parcel.lines_within(self.limits.bytes));
+            let lines = lines.min(most).min(self.fit.most());
             let answer = self.send(parcel, lines, deadline)?;
             self.settle(parcel, lines, answer)?;
         }

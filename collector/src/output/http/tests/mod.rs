@@ -1,5 +1,6 @@
 //! The output against a small server in this process.
 
+mod answers;
 mod bad_lines;
 mod secrets;
 mod server;
@@ -80,14 +81,17 @@ fn lines_arrive_compressed_over_one_connection() {
 }
 
 #[test]
-fn lines_arrive_uncompressed_when_asked_to() {
+fn lines_arrive_uncompressed_when_asked_to_and_no_request_is_larger_than_configured() {
     let server = Server::start(|_| Reaction::status(204));
     let mut config = config(&server);
     config.gzip = false;
     let batches = [lines(3000), lines(1), lines(2000)];
     open(&config).unwrap().deliver(&mut parcel(&batches), None).unwrap();
     let requests = server.requests();
-    assert_eq!(requests[0].body, batches.concat());
+    let bodies: Vec<&str> = requests.iter().map(|request| &*request.body).collect();
+    let sizes: Vec<usize> = bodies.iter().map(|body| body.lines().count()).collect();
+    assert_eq!(sizes, [5000, 1]);
+    assert!(bodies.concat() == batches.concat());
     assert_eq!(requests[0].header("content-encoding"), None);
 }
 
