@@ -36,13 +36,17 @@ pub enum Reaction {
     AnswerAndClose(u16),
     /// These bytes, and the connection is closed.
     Raw(&'static str),
-    /// Nothing, until the other end closes.
-    Silence,
+    /// These bytes, and then nothing until the other end closes.
+    Begin(String),
 }
 
 impl Reaction {
     pub fn status(status: u16) -> Self {
         Self::Answer(status, "", String::new())
+    }
+
+    pub fn silence() -> Self {
+        Self::Begin(String::new())
     }
 }
 
@@ -159,7 +163,8 @@ fn serve(stream: impl Read + Write, connection: usize, shared: &Shared) -> io::R
             }
             Reaction::AnswerAndClose(status) => return answer(stream.get_mut(), status, "", ""),
             Reaction::Raw(bytes) => return stream.get_mut().write_all(bytes.as_bytes()),
-            Reaction::Silence => {
+            Reaction::Begin(bytes) => {
+                stream.get_mut().write_all(bytes.as_bytes())?;
                 stream.read_to_end(&mut Vec::new())?;
             }
         }

@@ -70,7 +70,7 @@ fn what_is_no_http_is_a_failure() {
 
 #[test]
 fn a_server_that_never_answers_is_waited_for_only_so_long() {
-    let server = first(Reaction::Silence);
+    let server = first(Reaction::silence());
     let mut config = config(&server);
     config.timeout = SHORT;
     let begin = Instant::now();
@@ -91,7 +91,7 @@ fn a_server_that_accepts_nothing_is_waited_for_only_so_long() {
 
 #[test]
 fn a_deadline_shortens_the_wait_and_ends_it() {
-    let server = Server::start(|_| Reaction::Silence);
+    let server = Server::start(|_| Reaction::silence());
     let mut output = output(&server);
     let begin = Instant::now();
     later(output.deliver(&mut parcel(&["a v=1 1\n"]), Some(begin + SHORT)));
@@ -113,8 +113,12 @@ fn a_closed_port_is_a_failure_that_passes() {
 
 #[test]
 fn of_an_endless_answer_only_the_begin_is_read() {
-    let server = Server::start(|request| match request.body.contains("bad") {
-        true => Reaction::Answer(400, "", "no ".repeat(1 << 20)),
+    let endless = || {
+        let head = "HTTP/1.1 400 x\r\nContent-Length: 1000000000\r\n\r\n";
+        Reaction::Begin(head.to_owned() + &"no ".repeat(40_000))
+    };
+    let server = Server::start(move |request| match request.body.contains("bad") {
+        true => endless(),
         false => Reaction::status(204),
     });
     let mut output = output(&server);
