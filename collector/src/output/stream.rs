@@ -9,9 +9,9 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-/// A pipe takes this much whole or not at all (PIPE_BUF), so a reader never sees part of a line, not
+/// A pipe takes this much whole or not at all, so a reader never sees part of a line, not
 /// even when the collector is killed. A longer line is written alone, when the pipe is empty.
-const WHOLE: usize = 4096;
+const WHOLE: usize = rustix::pipe::PIPE_BUF;
 
 /// A stream that takes bytes in order.
 pub struct Stream<W> {

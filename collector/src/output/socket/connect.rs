@@ -26,9 +26,15 @@ pub fn unix(path: &Path, kind: SocketType) -> Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Whether a socket can have that path: the kernel has room for 107 bytes.
+pub fn check_path(path: &Path) -> Result<SocketAddrUnix> {
+    SocketAddrUnix::new(path)
+        .map_err(|_| anyhow!("{} is too long for a socket: 107 bytes at most", path.display()))
+}
+
 /// Connects a socket of Unix to a path.
 pub fn connect_unix(socket: &OwnedFd, path: &Path) -> Result<()> {
-    let address = SocketAddrUnix::new(path).context("its path")?;
+    let address = check_path(path)?;
     connect(socket, &address).map_err(|error| match error {
         Errno::NOENT => anyhow!("nobody has made the socket yet: {error}"),
         Errno::CONNREFUSED => anyhow!("nobody listens on the socket: {error}"),

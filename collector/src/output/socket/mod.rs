@@ -1,22 +1,25 @@
 //! Lines into sockets: of streams, and of datagrams.
 //!
-//! A line counts as delivered when the other end has it, as far as a kernel can say that ([`unread`]):
-//! until then it is kept, and after a lost connection it is sent again on the next one, from the start
-//! of a line. So nothing is lost that can be known, and a line may arrive twice: with the same tags and
-//! the same time, which is the same point to a database.
+//! A line counts as delivered when the other end has it, as far as a kernel can say that
+//! (`wire::Wire::unread`). Until then it waits here, at the collector's end too, and after a lost
+//! connection it is sent again on the next one, from the start of a line. So nothing is lost that
+//! can be known; and what the other end had read while we could not know it comes twice: with the same
+//! tags and the same time, which is the same point to a database.
 //!
-//! | Socket     | Delivered means                           | What can still be lost, unnoticed             |
-//! |------------|-------------------------------------------|-----------------------------------------------|
-//! | `unix`     | the reader has read it                    | nothing before the reader's own memory        |
-//! | `unixgram` | the same                                  | a reader that dies and is back within 10 ms   |
-//! | `tcp`      | the other kernel has acknowledged it      | what its process had not read when it died    |
-//! | `udp`      | it was sent, and nobody refused it so far | every datagram; see [`crate::output::socket`] |
+//! | Socket     | Delivered means                          | What is lost then, and nobody knows          |
+//! |------------|------------------------------------------|----------------------------------------------|
+//! | `unix`     | its reader has read it                   | what the reader had not yet made use of      |
+//! | `unixgram` | the same                                 | the same; and a queue of a reader that died  |
+//! |            |                                          | and was back before we looked (within 50 ms) |
+//! | `tcp`      | the other machine has acknowledged it    | what the process there had not read          |
+//! | `udp`      | it was sent, and nobody has refused it   | any datagram                                 |
 //!
-//! UDP promises nothing: a full queue on the way or at the reader drops datagrams in silence. What is
-//! noticed is that nobody listens: over loopback at once, over a network with some delay, so that the
-//! datagrams of one round trip are lost.
+//! UDP promises nothing: a full queue on the way or at the reader drops datagrams in silence. What does
+//! come back is that nobody listens at a port: over loopback at once, and then the parcel at hand is sent
+//! again; over a network a round trip later, when that parcel may be done.
 //!
-//! [`unread`]: wire::Wire::unread
+//! A reader never sees part of a line, except at the end of a connection that is lost: a line longer
+//! than 32 KiB on a Unix socket, or any line over TCP, whose kernel takes what it has room for.
 
 mod connect;
 mod pack;
@@ -70,8 +73,11 @@ impl fmt::Display for SocketConfig {
 /// Opens it; the other end need not be there yet.
 ///
 /// # Errors
-/// None: whatever goes wrong is tried again.
+/// A path that no socket can have.
 pub fn open(config: &SocketConfig) -> Result<Box<dyn Output>> {
+    if let SocketConfig::Unix(path) | SocketConfig::Unixgram { path, .. } = config {
+        connect::check_path(path)?;
+    }
     Ok(Box::new(sender::Sender::new(config.clone())))
 }
 

@@ -4,7 +4,7 @@ use super::SocketConfig;
 use super::pack::{Packed, Packer};
 use super::wire::Wire;
 use crate::output::patience::{Over, Patience};
-use crate::output::{Cause, Failure, Output, Parcel};
+use crate::output::{Cause, Failure, Limits, Output, Parcel};
 use anyhow::Error;
 use rustix::io::Errno;
 use std::thread::sleep;
@@ -19,7 +19,7 @@ const SURE_BYTES: usize = 64 << 10;
 /// A longer line at which so many connections in a row were lost is the reason for it.
 const STRIKES: u32 = 3;
 /// The kernel does not say when all is read: it is asked again after a pause, each twice as long.
-const PAUSES: [Duration; 2] = [Duration::from_micros(20), Duration::from_millis(10)];
+const PAUSES: [Duration; 2] = [Duration::from_micros(20), Duration::from_millis(50)];
 
 /// A socket that takes parcels.
 pub struct Sender {
@@ -220,6 +220,16 @@ impl Progress<'_> {
 }
 
 impl Output for Sender {
+    fn limits(&self) -> Limits {
+        match self.config {
+            SocketConfig::Unix(_) | SocketConfig::Tcp(_) => Limits::AT_ONCE,
+            // The lines of one tick, which come batch by batch, share datagrams.
+            SocketConfig::Unixgram { .. } | SocketConfig::Udp { .. } => {
+                Limits { wait: Duration::from_millis(20), ..Limits::AT_ONCE }
+            }
+        }
+    }
+
     fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure> {
         let fresh = self.wire.is_none();
         let result = self.send(parcel, deadline);

@@ -353,6 +353,13 @@ fn ipv6_is_an_address_like_any_other() {
 }
 
 #[test]
+fn a_path_that_no_socket_can_have_is_refused_at_the_start() {
+    let path = PathBuf::from(format!("/{}", "x".repeat(108)));
+    let error = open(&SocketConfig::Unix(path)).err().unwrap().to_string();
+    assert!(error.ends_with("is too long for a socket: 107 bytes at most"), "{error}");
+}
+
+#[test]
 fn a_refused_connection_names_the_address() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut output = output(SocketConfig::Tcp(address.to_string()));
@@ -392,6 +399,13 @@ fn a_long_line_that_the_reader_closes_the_connection_at_is_refused_and_the_next_
     assert!(reader.join().unwrap().ends_with("z\n"));
 }
 
+/// A Unix datagram socket that does not wait for ever.
+fn bind(path: &Path) -> UnixDatagram {
+    let socket = UnixDatagram::bind(path).unwrap();
+    socket.set_read_timeout(Some(10 * SECOND)).unwrap();
+    socket
+}
+
 /// So many datagrams.
 fn datagrams(recv: impl Fn(&mut [u8]) -> std::io::Result<usize>, count: usize) -> Vec<String> {
     let mut buffer = vec![0; 1 << 20];
@@ -405,7 +419,7 @@ fn datagrams(recv: impl Fn(&mut [u8]) -> std::io::Result<usize>, count: usize) -
 #[test]
 fn datagrams_hold_as_many_whole_lines_as_fit_and_a_longer_line_is_refused() {
     let (_dir, path) = place();
-    let gram = UnixDatagram::bind(&path).unwrap();
+    let gram = bind(&path);
     let inet = UdpSocket::bind("127.0.0.1:0").unwrap();
     let batches = ["1\n22\n", "333\n4444\nmuch too long\n", "5\n", "also too long\n"];
     let expected = ["1\n22\n333\n", "4444\n", "5\n"];
@@ -426,7 +440,7 @@ fn every_datagram_that_a_unix_reader_had_not_read_when_it_was_killed_is_sent_aga
     let batches = numbered(10, 1000);
     let all = batches.concat();
     let (_dir, path) = place();
-    let gram = UnixDatagram::bind(&path).unwrap();
+    let gram = bind(&path);
     let mut output = unixgram(&path, 2000);
     let mut parcel = parcel(&batches);
     let why = stand_still(&mut *output, &mut parcel); // its queue is full
@@ -438,10 +452,11 @@ fn every_datagram_that_a_unix_reader_had_not_read_when_it_was_killed_is_sent_aga
     output.deliver(&mut parcel, None).unwrap(); // notices
     assert!(failure(&mut *output, &mut parcel).contains("nobody listens"));
     fs::remove_file(&path).unwrap();
-    let gram = UnixDatagram::bind(&path).unwrap();
+    let gram = bind(&path);
+    let last = all.split_inclusive('\n').next_back().unwrap().to_owned();
     let done = thread::spawn(move || {
         let mut text = String::new();
-        while !text.ends_with("9999xxxxxxxxxxxxxxxx\n") {
+        while !text.ends_with(&last) {
             text += &datagrams(|buffer| gram.recv(buffer), 1)[0];
         }
         (text, gram)
