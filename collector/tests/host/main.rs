@@ -4,6 +4,7 @@ mod command_line;
 mod guards;
 mod http;
 mod older;
+mod outputs;
 mod process;
 mod refused;
 mod stop;

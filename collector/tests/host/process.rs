@@ -64,8 +64,12 @@ pub struct Ended {
 
 impl Running {
     pub fn start(mut command: Command) -> Self {
+        Self::of(command.spawn().unwrap())
+    }
+
+    /// One that was just started.
+    pub fn of(mut child: Child) -> Self {
         let began = Instant::now();
-        let mut child = command.spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let stdout = thread::spawn(move || {
