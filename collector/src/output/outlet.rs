@@ -3,7 +3,7 @@
 use super::backoff::Backoff;
 use super::gaps::Gaps;
 use super::parcel::Parcel;
-use super::queue::{Queue, Snapshot};
+use super::queue::{Queue, SPOOL_PAUSE, Snapshot};
 use super::spool::Spool;
 use super::{Failure, Output, OutputConfig};
 use crate::batch::Message;
@@ -16,8 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Before a spool that cannot be written is tried again.
-const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 /// Before an output that needs a person's help is tried again.
 const HOLD: Duration = Duration::from_secs(60);
 /// An outage of this length leaves a backlog, beside which the present is not to wait.

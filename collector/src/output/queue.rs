@@ -19,6 +19,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Before a spool that did not work is tried again.
+pub const SPOOL_PAUSE: Duration = Duration::from_secs(1);
+
 /// Batches that wait, oldest first.
 #[derive(Debug)]
 pub struct Queue {
@@ -185,6 +188,13 @@ impl Queue {
             }
             if !batches.is_empty() {
                 return Some(Parcel::new(batches));
+            }
+            if state.spooled.lines > 0 {
+                // It cannot be read now, for want of files or memory: not again at once.
+                (state, _) = self
+                    .changed
+                    .wait_timeout(state, SPOOL_PAUSE)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
