@@ -3,7 +3,7 @@
 mod influx;
 mod victoria;
 
-pub use influx::{Influx, Login};
+pub use influx::{DATABASE, Influx, Login};
 pub use victoria::{Sample, Victoria};
 
 use crate::http;
