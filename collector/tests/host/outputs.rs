@@ -159,7 +159,7 @@ cp "$1/lines" "$4/lines"
 #[test]
 fn a_full_disk_tears_no_line() {
     if !Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|o| o.status.success()) {
-        return println!("SKIPPED: no mount namespace: {}", "unshare -m fails");
+        return println!("SKIPPED: `unshare -m` fails: no disk to fill");
     }
     let (plugins, disk, out) =
         (folder(&["good"]), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -176,6 +176,19 @@ fn a_full_disk_tears_no_line() {
     let calls: Vec<u64> =
         lines.iter().filter(|l| l.table == "good").map(|line| line.u64("calls")).collect();
     assert!(calls.windows(2).all(|two| two[1] == two[0] + 1), "a gap or a repetition: {calls:?}");
+}
+
+/// The next connection.
+fn accept(listener: &UnixListener) -> BufReader<UnixStream> {
+    listener.set_nonblocking(true).unwrap();
+    let mut stream = None;
+    wait("a connection", || {
+        stream = listener.accept().ok();
+        stream.is_some()
+    });
+    let stream = stream.unwrap().0;
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    BufReader::new(stream)
 }
 
 /// Reads lines of `good` from a socket: its calls, one after the other.
@@ -206,7 +219,7 @@ fn a_reader_that_is_restarted_while_lines_come_misses_none() {
     for round in 0..5 {
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
-        let mut stream = BufReader::with_capacity(64, listener.accept().unwrap().0);
+        let mut stream = accept(&listener);
         if round == 4 {
             running.signal("TERM");
         }
@@ -229,11 +242,11 @@ fn sighup_makes_a_socket_connect_again() {
     let listener = UnixListener::bind(&socket).unwrap();
     let url = format!("unix:{}", socket.display());
     let running = Running::start(collector(dir.path(), &["--interval", "20ms", "--output", &url]));
-    let mut first = BufReader::new(listener.accept().unwrap().0);
+    let mut first = accept(&listener);
     calls(&mut first, 2);
     running.signal("HUP");
     let more = std::thread::spawn(move || calls(&mut first, usize::MAX));
-    let mut second = BufReader::new(listener.accept().unwrap().0);
+    let mut second = accept(&listener);
     let before = more.join().unwrap();
     let after = calls(&mut second, 2);
     assert_eq!(

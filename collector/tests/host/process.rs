@@ -134,6 +134,13 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Runs the collector to its end.
 pub fn run(plugins: &Path, args: &[&str]) -> Ended {
     Running::start(collector(plugins, args)).end()

@@ -466,6 +466,25 @@ fn every_datagram_that_a_unix_reader_had_not_read_when_it_was_killed_is_sent_aga
 }
 
 #[test]
+fn datagrams_that_wait_in_the_queue_of_a_reader_that_dies_are_not_delivered() {
+    let (_dir, path) = place();
+    let gram = bind(&path);
+    let mut output = unixgram(&path, 10);
+    let mut parcel = parcel(&["1\n", "22\n", "much longer\n", "333\n"]);
+    assert!(output.deliver(&mut parcel, Some(Instant::now())).is_err());
+    drop(gram);
+    output.deliver(&mut parcel, None).unwrap(); // notices
+    assert_eq!(fate(&mut parcel), (0, 0));
+    assert!(failure(&mut *output, &mut parcel).contains("nobody listens"));
+    fs::remove_file(&path).unwrap();
+    let gram = bind(&path);
+    let reader = thread::spawn(move || (datagrams(|buffer| gram.recv(buffer), 2), gram));
+    deliver(&mut *output, &mut parcel);
+    assert_eq!(reader.join().unwrap().0, ["1\n22\n", "333\n"]);
+    assert_eq!(fate(&mut parcel), (3, 1));
+}
+
+#[test]
 fn a_udp_datagram_that_was_refused_is_not_delivered() {
     let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut output = udp(address, 100);
