@@ -151,7 +151,7 @@ fn stored(influx: &Influx, lines: &[Sent], types: &Types) -> Vec<Option<Line>> {
         let tags = series["tags"].as_object().into_iter().flatten();
         let table = text(&series["name"]);
         let columns = list(&series["columns"]).iter().map(text).zip(list(values)).skip(1);
-        let fields = columns.map(|(key, json)| {
+        let fields = columns.filter(|(_, json)| !json.is_null()).map(|(key, json)| {
             let value = value(json, &types[&table][&key]);
             (key, value)
         });
