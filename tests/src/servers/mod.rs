@@ -2,9 +2,11 @@
 
 mod influx;
 mod victoria;
+mod vmagent;
 
 pub use influx::{DATABASE, Influx, Login};
 pub use victoria::{Sample, Victoria};
+pub use vmagent::Vmagent;
 
 use crate::http;
 use crate::port::Port;

@@ -1,6 +1,6 @@
 //! What the host costs: a process with three tools at one second, and the tick of an idle plugin.
 
-use crate::{dist, figure};
+use crate::{cpu, dist, figure};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -49,23 +49,13 @@ fn observe(flags: &[&str]) -> Result<(f64, f64, f64)> {
 fn watch(child: &mut Child) -> Result<(f64, f64, f64)> {
     std::thread::sleep(Duration::from_secs(3)); // loading is not running
     let begin = Instant::now();
-    let before = cpu_seconds(child.id())?;
+    let before = cpu::seconds(child.id())?;
     std::thread::sleep(Duration::from_secs(SECONDS));
     let seconds = begin.elapsed().as_secs_f64();
     ensure!(child.try_wait()?.is_none(), "the collector ended by itself");
-    let cpu = (cpu_seconds(child.id())? - before) / seconds;
+    let cpu = (cpu::seconds(child.id())? - before) / seconds;
     let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
     let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("VmRSS")?;
     let kib: f64 = rss.trim().trim_end_matches(" kB").trim().parse()?;
     Ok((kib / 1024.0, cpu, seconds))
-}
-
-/// User and system time of all threads so far, to the nanosecond (schedstat, by thread).
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let mut sum = 0.0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        sum += text.split_whitespace().next().context("schedstat")?.parse::<f64>()? / 1e9;
-    }
-    Ok(sum)
 }

@@ -3,6 +3,8 @@
 //! Ratios travel, absolute times do not: both sides of a comparison run in the same seconds under the
 //! same load. Each line ends in the bound that the project holds itself to.
 
+mod cpu;
+mod delivery;
 mod encoding;
 mod footprint;
 mod probes;
@@ -12,8 +14,9 @@ use std::path::PathBuf;
 
 type Part = (&'static str, fn() -> Result<()>);
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("encode", encoding::run),
+    ("delivery", delivery::run),
     ("runqlat", probes::run),
     ("tick", footprint::ticks),
     ("footprint", footprint::run),
@@ -46,6 +49,12 @@ fn dist() -> Result<PathBuf> {
 fn figure(what: &str, value: f64, unit: &str, bound: f64) {
     let kept = if value <= bound { "kept" } else { "NOT KEPT" };
     println!("{what}: {value:.2}{unit} (at most {bound}{unit}: {kept})");
+}
+
+/// Prints a figure that is to be large.
+fn figure_at_least(what: &str, value: f64, unit: &str, bound: f64) {
+    let kept = if value >= bound { "kept" } else { "NOT KEPT" };
+    println!("{what}: {value:.2}{unit} (at least {bound}{unit}: {kept})");
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
