@@ -185,7 +185,8 @@ fn the_example_tells_every_key_and_its_default() {
     assert_eq!(told, default);
     assert_eq!(config.outputs[0], OutputConfig::new(Target::Stdout));
     let kinds = config.outputs.iter().map(|o| o.target.to_string());
-    let kinds: Vec<String> = kinds.map(|name| name.split([':', '+']).next().unwrap().to_owned()).collect();
+    let kinds: Vec<String> =
+        kinds.map(|name| name.split([':', '+']).next().unwrap().to_owned()).collect();
     assert_eq!(kinds, output::KINDS);
     let Target::Http(example) = &config.outputs[6].target else {
         panic!("influxdb1 is the seventh")
