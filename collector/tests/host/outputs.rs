@@ -118,7 +118,7 @@ fn a_file_that_is_rotated_loses_no_line() {
     let path = |name: &str| dir.path().join(name);
     let lines = path("lines");
     let url = format!("file:{}", lines.display());
-    let args = ["--interval", "20ms", "--ticks", "60", "--output", &url];
+    let args = ["--interval", "20ms", "--output", &url];
     let running = Running::start(collector(dir.path(), &args));
     let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     for old in ["1", "2", "3"] {
@@ -128,6 +128,8 @@ fn a_file_that_is_rotated_loses_no_line() {
             running.signal("HUP"); // as logrotate's postrotate does, but it is no matter
         }
     }
+    wait("lines", || size(&lines) > 0);
+    running.signal("TERM");
     let ended = running.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let all: Vec<Vec<u8>> =
