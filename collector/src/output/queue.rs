@@ -342,7 +342,10 @@ impl Queue {
     pub fn snapshot(&self) -> Snapshot {
         let state = self.state();
         let mut known = state.known.clone();
-        known.trouble = known.trouble.or_else(|| state.spool_trouble.clone());
+        known.trouble = match (known.trouble, &state.spool_trouble) {
+            (Some(output), Some(spool)) => Some(format!("{output}; {spool}")),
+            (output, spool) => output.or_else(|| spool.clone()),
+        };
         known
     }
 

@@ -190,6 +190,21 @@ fn with_a_spool_memory_is_free_again_and_order_stays() {
 }
 
 #[test]
+fn a_spool_that_cannot_be_written_is_told_beside_an_output_that_does_not_deliver() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = spooled(dir.path());
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    queue.push(batch(1, 30));
+    assert!(queue.spool_next().unwrap().is_err());
+    let spool = queue.snapshot().trouble.unwrap();
+    assert!(spool.starts_with("the spool cannot be written: "), "{spool}");
+    assert!(queue.failed("refused", Duration::ZERO));
+    assert_eq!(queue.snapshot().trouble, Some(format!("refused; {spool}")));
+    queue.works(false);
+    assert_eq!(queue.snapshot().trouble, Some(spool), "lines still wait in memory only");
+}
+
+#[test]
 fn what_an_earlier_run_left_in_the_spool_is_recovered_and_delivered_once() {
     let dir = tempfile::tempdir().unwrap();
     let queue = spooled(dir.path());
