@@ -4,6 +4,7 @@
 //! databases that people run, [`contract`] those that cannot be had as a package, [`readers`] what listens on
 //! sockets, and [`faults`] what goes wrong in between.
 
+pub mod arrived;
 pub mod calls;
 pub mod contract;
 pub mod exact;

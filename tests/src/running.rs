@@ -42,12 +42,23 @@ impl Home {
     /// There is no install tree.
     #[must_use]
     pub fn start(&self, toml: &str) -> Running {
+        self.start_with(toml, |_| {})
+    }
+
+    /// The same, with flags and standard streams as they are prepared; standard error is ours.
+    ///
+    /// # Panics
+    /// As [`Home::start`].
+    #[must_use]
+    pub fn start_with(&self, toml: &str, prepare: impl FnOnce(&mut Command)) -> Running {
         let (config, dist) = (self.path("collector.toml"), std::env::var("COLLECTOR_DIST"));
         fs::write(&config, toml).expect("a config file");
         let dist = dist.expect("COLLECTOR_DIST: run this by `cargo xtask test` or `bench`");
         let mut command = Command::new(Path::new(&dist).join("collector"));
         command.arg("--config").arg(config).arg("--plugins").arg(self.path("plugins"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        prepare(&mut command);
+        command.stderr(Stdio::piped());
         let began = Instant::now();
         let mut child = command.spawn().expect("the collector starts");
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));

@@ -1,0 +1,61 @@
+//! What arrived of the load that the plugin `stream` makes.
+
+use collector::read::{Line, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The numbers of the lines that arrived, by the option `run`. A line may be there several times.
+///
+/// # Panics
+/// A line is not, to the last field, one that the plugin makes with so many series.
+#[must_use]
+pub fn numbers_by_run(lines: &[Line], series: u64) -> BTreeMap<String, BTreeSet<u64>> {
+    let mut runs = BTreeMap::<_, BTreeSet<u64>>::new();
+    let mut begins = BTreeMap::new();
+    for line in lines.iter().filter(|line| line.table == "stream") {
+        let (number, half) = (whole(line), line.get("half"));
+        assert!(number > 0, "lines are numbered from 1: {line:?}");
+        assert_eq!(half, Some(&Value::F64(number as f64 / 2.0)), "{line:?}");
+        let (round, of_series) = ((number - 1) / series, (number - 1) % series);
+        assert_eq!(line.tag("series"), of_series.to_string(), "{line:?}");
+        let begin = line.time_ns - round as i64 * 1_000_000;
+        let run = line.tag("run");
+        let begun = *begins.entry(run).or_insert(begin);
+        assert_eq!(begin, begun, "another time than the run's others: {line:?}");
+        runs.entry(run.to_owned()).or_default().insert(number);
+    }
+    runs
+}
+
+/// The line's number; VictoriaMetrics has floats only.
+fn whole(line: &Line) -> u64 {
+    match line.get("value") {
+        Some(Value::F64(value)) if value.fract() == 0.0 => *value as u64,
+        _ => line.u64("value"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use collector::read::read;
+
+    #[test]
+    fn lines_are_told_apart_by_run_and_those_of_somebody_else_are_found_out() {
+        let good = "stream,run=a,series=0 value=1i,half=0.5 1000000\n\
+                    stream,run=a,series=1 value=2i,half=1 1000000\n\
+                    stream,run=b,series=0 value=3,half=1.5 8000000\n\
+                    stream,run=a,series=1 value=2i,half=1 1000000\nother x=1i 1\n";
+        let runs = numbers_by_run(&read(good.as_bytes()).unwrap(), 2);
+        assert_eq!(runs, [("a".into(), [1, 2].into()), ("b".into(), [3].into())].into());
+        for bad in [
+            "stream,run=a,series=1 value=2i,half=1.5 1000000",
+            "stream,run=a,series=0 value=2i,half=1 1000000",
+            "stream,run=a,series=1 value=2i,half=1 1000001",
+            "stream,run=a,series=1 value=2i 1000000",
+        ] {
+            let lines = read(format!("{good}{bad}\n").as_bytes()).unwrap();
+            let found = std::panic::catch_unwind(|| numbers_by_run(&lines, 2));
+            assert!(found.is_err(), "{bad}");
+        }
+    }
+}
