@@ -16,6 +16,8 @@ options! {
         total: u64 = 0,
         /// Distinct values of the tag `series`.
         series: u64 = 100,
+        /// The number of a line that goes to the table `odd` instead; 0: none.
+        odd: u64 = 0,
         /// Text of the tag `run`: lines of two runs are never the same point. Empty: no such tag.
         run: String = String::new(),
         /// A file that always holds, as text, the number of the last line that was pushed. Empty: none.
@@ -36,6 +38,14 @@ table! {
         value: gauge,
         /// Half of it.
         half: float,
+    }
+}
+
+table! {
+    /// The line that is to be another.
+    odd {
+        /// The line's number.
+        value: gauge,
     }
 }
 
@@ -75,13 +85,18 @@ impl Plugin for Stream {
                 (self.pushed / self.options.series, self.pushed % self.options.series);
             self.pushed += 1;
             let value = self.pushed as i64;
+            let time_ns = begin_ns + round as i64 * MS;
+            if self.pushed == self.options.odd {
+                lines.push_at(time_ns, odd::Row { value })?;
+                continue;
+            }
             let row = stream::Row {
                 run: self.options.run.clone().into(),
                 series: self.names[series as usize].clone(),
                 value,
                 half: value as f64 / 2.0,
             };
-            lines.push_at(begin_ns + round as i64 * MS, row)?;
+            lines.push_at(time_ns, row)?;
         }
         if let Some(file) = &self.progress {
             // One write of constant length: a reader never sees half of it.
@@ -91,4 +106,4 @@ impl Plugin for Stream {
     }
 }
 
-export_plugin!(Stream: stream);
+export_plugin!(Stream: stream, odd);

@@ -1,15 +1,17 @@
 //! Shared by the tests of the whole and the benchmarks.
 //!
-//! For delivery: [`running`] is the collector with a load of which every line is known, [`servers`] the
-//! databases that people run, [`contract`] those that cannot be had as a package, [`readers`] what listens on
-//! sockets, and [`faults`] what goes wrong in between.
+//! For delivery: [`running`] is the collector with a [`load`] of which every line is known, [`servers`] the
+//! databases that people run, [`contract`] those that cannot be had as a package, [`database`] any of them,
+//! [`readers`] what listens on sockets, and [`faults`] what goes wrong in between.
 
 pub mod arrived;
 pub mod calls;
 pub mod contract;
+pub mod database;
 pub mod exact;
 pub mod faults;
 pub mod http;
+pub mod load;
 pub mod port;
 pub mod readers;
 pub mod running;

@@ -22,7 +22,9 @@ pub fn until_within(limit: Duration, what: &str, mut so: impl FnMut() -> bool) -
     let began = Instant::now();
     while !so() {
         assert!(began.elapsed() < limit, "waited {limit:?} in vain: {what}");
-        thread::sleep(Duration::from_millis(5));
+        // What takes long is asked for less often: the asking has its price too.
+        let pause = began.elapsed() / 20;
+        thread::sleep(pause.clamp(Duration::from_millis(5), Duration::from_millis(100)));
     }
     began.elapsed()
 }

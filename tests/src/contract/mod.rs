@@ -176,6 +176,12 @@ impl Contract {
         self.state().store.points()
     }
 
+    /// Points of a table.
+    #[must_use]
+    pub fn count(&self, table: &str) -> usize {
+        self.state().store.count(table)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

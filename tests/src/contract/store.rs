@@ -83,6 +83,11 @@ impl Store {
         series.map(BTreeMap::len).sum()
     }
 
+    /// How many of a table there are.
+    pub fn count(&self, table: &str) -> usize {
+        self.tables.get(table).map_or(0, |table| table.series.values().map(BTreeMap::len).sum())
+    }
+
     pub fn lines(&self, table: &str) -> Vec<Line> {
         let mut lines = Vec::new();
         for (tags, points) in self.tables.get(table).iter().flat_map(|table| &table.series) {

@@ -3,10 +3,14 @@
 use super::Server;
 use crate::Stored;
 use crate::http::{self, Answer};
+use crate::wait;
 use collector::read::{Line, Value};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A running VictoriaMetrics. It keeps numbers alone, as floats, in milliseconds; a field is a metric of
 /// its own, `TABLE_FIELD`. It answers 204 whatever it was sent: a line that it cannot read is skipped, logged
@@ -68,6 +72,31 @@ impl Victoria {
         count.parse().expect("a number")
     }
 
+    /// Waits until all that it took is on disk, which takes some 5 s after the last of it.
+    ///
+    /// # Panics
+    /// It keeps something back for a minute.
+    pub fn wait_for_disk(&self) {
+        let value = |metrics: &str, key: &str| -> u64 {
+            let found = metrics.lines().find_map(|line| line.strip_prefix(key)).expect(key);
+            found.trim().parse().expect("a number")
+        };
+        // A part's folder is called ROWS_BLOCKS_FROM_TO_ID, in data/SIZE/MONTH.
+        let data = self.server.folder.path().join("data/data");
+        let sizes = ["small", "big"];
+        wait::until("VictoriaMetrics to write to disk", || {
+            let metrics =
+                http::get(&(self.server.url() + "/metrics"), &[]).expect("an answer").body;
+            let rows = |size| value(&metrics, &format!("vm_rows{{type=\"storage/{size}\"}}"));
+            let months = sizes.iter().flat_map(|size| entries(&data.join(size)));
+            let parts = months.flat_map(|month| entries(&month));
+            let names = parts.filter_map(|part| Some(part.file_name()?.to_str()?.to_owned()));
+            let on_disk = names.filter_map(|name| name.split_once('_')?.0.parse::<u64>().ok());
+            value(&metrics, "vm_pending_rows{type=\"storage\"}") == 0
+                && sizes.into_iter().map(rows).sum::<u64>() == on_disk.sum::<u64>()
+        });
+    }
+
     /// All samples of the metrics that a selector chooses, by metric: `{__name__=~"stream_.*"}`. A line that
     /// was sent twice is there twice.
     ///
@@ -97,6 +126,24 @@ impl Victoria {
             }));
         }
         metrics
+    }
+
+    /// How many samples a metric has that are searchable by now, of the last hour and the next one. Costs
+    /// little, unlike [`Victoria::count`].
+    ///
+    /// # Panics
+    /// The server does not answer what is expected.
+    #[must_use]
+    pub fn searchable(&self, metric: &str) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let query = format!("sum(count_over_time({metric}[2h]))");
+        let parameters = [("query", &*query), ("time", &(now + 3600).to_string())];
+        let url = self.server.url() + "/api/v1/query";
+        let Answer { status, body } = http::get(&url, &parameters).expect("an answer");
+        assert_eq!(status, 200, "{query}: {body}");
+        let json: Json = serde_json::from_str(&body).expect("JSON");
+        let count = json["data"]["result"][0]["value"][1].as_str();
+        count.map_or(0, |count| count.parse().expect("a number"))
     }
 
     /// How many samples a metric has, those that were sent twice twice.
@@ -140,6 +187,11 @@ impl Stored for Victoria {
         numbers.sort_unstable();
         numbers
     }
+}
+
+/// What is in a folder; nothing when there is none.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 fn labels(metric: &Json) -> BTreeMap<String, String> {
