@@ -1,5 +1,6 @@
 //! What arrived of the load that the plugin `stream` makes.
 
+use crate::load::whole;
 use collector::read::{Line, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ pub fn numbers_by_run(lines: &[Line], series: u64) -> BTreeMap<String, BTreeSet<
     let mut runs = BTreeMap::<_, BTreeSet<u64>>::new();
     let mut begins = BTreeMap::new();
     for line in lines.iter().filter(|line| line.table == "stream") {
-        let (number, half) = (whole(line), line.get("half"));
+        let (number, half) = (whole(line, "value"), line.get("half"));
         assert!(number > 0, "lines are numbered from 1: {line:?}");
         assert_eq!(half, Some(&Value::F64(number as f64 / 2.0)), "{line:?}");
         let (round, of_series) = ((number - 1) / series, (number - 1) % series);
@@ -24,14 +25,6 @@ pub fn numbers_by_run(lines: &[Line], series: u64) -> BTreeMap<String, BTreeSet<
         runs.entry(run.to_owned()).or_default().insert(number);
     }
     runs
-}
-
-/// The line's number; VictoriaMetrics has floats only.
-fn whole(line: &Line) -> u64 {
-    match line.get("value") {
-        Some(Value::F64(value)) if value.fract() == 0.0 => *value as u64,
-        _ => line.u64("value"),
-    }
 }
 
 #[cfg(test)]

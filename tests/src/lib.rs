@@ -1,8 +1,8 @@
 //! Shared by the tests of the whole and the benchmarks.
 //!
-//! For delivery: [`running`] is the collector with a [`load`] of which every line is known, [`servers`] the
-//! databases that people run, [`contract`] those that cannot be had as a package, [`database`] any of them,
-//! [`readers`] what listens on sockets, and [`faults`] what goes wrong in between.
+//! For delivery: [`running`] is the collector with a [`load`] of which every line is known, also when it has
+//! [`arrived`], [`servers`] the databases that people run, [`contract`] those that cannot be had as a package,
+//! [`database`] any of them, [`readers`] what listens on sockets, and [`faults`] what goes wrong in between.
 
 pub mod arrived;
 pub mod calls;
