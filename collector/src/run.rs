@@ -25,7 +25,7 @@ const START: Duration = Duration::from_secs(5);
 /// How long the end may take: calls under way, and then the outputs, together. With what is left to do
 /// after that it stays below 5 s.
 const END_OF_PLUGINS: Duration = Duration::from_secs(3);
-const END: Duration = Duration::from_millis(4800);
+const END: Duration = Duration::from_millis(4500);
 
 /// Runs until a signal, the last of `--ticks`, or the loss of all outputs. The exit code.
 ///
