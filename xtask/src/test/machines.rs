@@ -31,7 +31,19 @@ pub fn stages(executables: &[Executable]) -> Vec<Stage> {
             return vec![stage.end()];
         }
     };
-    let one = |kernel| run(kernel, &chosen, &image, &folder.0);
+    let one = |kernel: &Kernel| {
+        run(kernel, &chosen, &image, &folder.0).unwrap_or_else(|Misread| {
+            eprintln!(
+                "kernel {}: the emulator misread a patched instruction: again",
+                kernel.series
+            );
+            run(kernel, &chosen, &image, &folder.0).unwrap_or_else(|Misread| {
+                let mut stage = Stage::begin(&format!("virtual kernel {}", kernel.series));
+                stage.fail("the machine", "the emulator misread a patched instruction twice");
+                stage.end()
+            })
+        })
+    };
     let mut stages = Vec::new();
     for pair in kernels.chunks(2) {
         thread::scope(|scope| {
@@ -69,7 +81,16 @@ fn pack(chosen: &[&Executable], folder: &Path) -> Result<Image> {
 const BEGIN: &str = "\u{2}begin ";
 const END: &str = "\u{2}end ";
 
-fn run(kernel: &Kernel, chosen: &[&Executable], image: &Path, folder: &Path) -> Stage {
+/// The guest died of an int3 that its kernel had put into its own code, while patching it, and had taken
+/// out again: the emulator ran what was no longer there. That says nothing about the tests.
+struct Misread;
+
+fn run(
+    kernel: &Kernel,
+    chosen: &[&Executable],
+    image: &Path,
+    folder: &Path,
+) -> std::result::Result<Stage, Misread> {
     let mut stage = Stage::begin(&format!("virtual kernel {}", kernel.series));
     let mut waiting = chosen.iter();
     let mut current = None;
@@ -91,11 +112,14 @@ fn run(kernel: &Kernel, chosen: &[&Executable], image: &Path, folder: &Path) -> 
     let machine = Machine { kernel, image, append: "", folder, limit: vm::LIMIT };
     let result = machine.run(&mut line);
     if let Err(why) = result {
+        if format!("{why:#}").contains("int3: 0000 [#") {
+            return Err(Misread);
+        }
         let executable = current.map_or("between executables", |e| &e.label);
         stage.tests(executable, &format!("{output}\n{why:#}"), Some("no end"));
     }
     for executable in waiting {
         stage.fail(&executable.label, "did not run");
     }
-    stage.end()
+    Ok(stage.end())
 }

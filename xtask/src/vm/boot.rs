@@ -133,17 +133,31 @@ fn exit_code(line: &[u8]) -> (&[u8], Option<i32>) {
     (&line[..at], code.ok())
 }
 
-/// The end of the kernel's log.
+/// The end of the kernel's log; with a fault in it, from there on.
 fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
+    let fault = lines.iter().position(|line| line.contains(" [#1]") || line.contains("BUG:"));
+    let end = lines.len().saturating_sub(40);
+    lines[fault.map_or(end, |at| end.min(at.saturating_sub(3)))..].join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tail_of_a_log_begins_before_its_first_fault() {
+        let log = std::env::temp_dir().join(format!("xtask-tail-{}", std::process::id()));
+        let lines: Vec<String> = (0..200).map(|n| format!("line {n}")).collect();
+        fs::write(&log, lines.join("\n")).unwrap();
+        assert!(tail(&log).starts_with("line 160\n"));
+        let oops = [&lines[..100], &["Oops: int3: 0000 [#1] SMP".to_owned()], &lines[100..]].concat();
+        fs::write(&log, oops.join("\n")).unwrap();
+        assert!(tail(&log).starts_with("line 97\nline 98\nline 99\nOops"));
+        fs::remove_file(&log).unwrap();
+    }
 
     #[test]
     fn the_exit_code_may_follow_unfinished_text() {
