@@ -153,7 +153,8 @@ mod tests {
         let lines: Vec<String> = (0..200).map(|n| format!("line {n}")).collect();
         fs::write(&log, lines.join("\n")).unwrap();
         assert!(tail(&log).starts_with("line 160\n"));
-        let oops = [&lines[..100], &["Oops: int3: 0000 [#1] SMP".to_owned()], &lines[100..]].concat();
+        let oops =
+            [&lines[..100], &["Oops: int3: 0000 [#1] SMP".to_owned()], &lines[100..]].concat();
         fs::write(&log, oops.join("\n")).unwrap();
         assert!(tail(&log).starts_with("line 97\nline 98\nline 99\nOops"));
         fs::remove_file(&log).unwrap();
