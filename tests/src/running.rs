@@ -123,10 +123,13 @@ impl Running {
     /// # Panics
     /// It is not so within [`wait::LIMIT`], or the collector ends before.
     pub fn wait_until(&mut self, what: &str, mut so: impl FnMut(&str) -> bool) {
-        wait::until(what, || {
-            let ended = self.child.try_wait().expect("it is ours to wait for");
-            let fine = so(&self.said());
-            assert!(fine || ended.is_none(), "it ended before {what}: {ended:?}\n{}", self.said());
+        let (child, said) = (&mut self.child, &self.said);
+        let said = || said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let vain = std::fmt::from_fn(|f| write!(f, "{what}\n{}", said()));
+        wait::until(vain, || {
+            let ended = child.try_wait().expect("it is ours to wait for");
+            let fine = so(&said());
+            assert!(fine || ended.is_none(), "it ended before {what}: {ended:?}\n{}", said());
             fine
         });
     }

@@ -67,7 +67,7 @@ impl Server {
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().expect("the server starts"));
         let url = self.url() + self.ready;
-        wait::until(&format!("{} to be ready", self.name), || {
+        wait::until(format!("{} to be ready", self.name), || {
             let child = self.child.as_mut().expect("it was started");
             if let Ok(Some(status)) = child.try_wait() {
                 let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();

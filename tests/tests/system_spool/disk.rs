@@ -133,11 +133,16 @@ fn what_a_disk_cannot_read_is_counted_and_the_rest_arrives() {
         server.output(&home, &disk.path, "batch_lines = 500\n")
     ));
     collector.wait_until("all to be spooled", |_| records::lines(&disk.path) == TOTAL);
-    run(Command::new("sync").arg("-f").arg(&disk.path)).expect("all of it on the disk");
+    // While it is frozen all of it is on the disk, and nothing is written beyond the cut.
+    run(Command::new("fsfreeze").arg("-f").arg(&disk.path)).expect("a frozen file system");
     let bytes = fs::read(&image).expect("the image");
     let offsets: Vec<_> = records::offsets(&bytes).collect();
     let cut = File::options().write(true).open(&image).expect("the image");
     cut.set_len(offsets[offsets.len() / 2] as u64).expect("half of the records are gone");
+    let device = Command::new("findmnt").args(["-no", "SOURCE"]).arg(&disk.path).output();
+    let device = String::from_utf8(device.expect("findmnt").stdout).expect("UTF-8");
+    run(Command::new("losetup").args(["-c", device.trim()])).expect("a device that ends there");
+    run(Command::new("fsfreeze").arg("-u").arg(&disk.path)).expect("a file system that goes on");
     for segment in records::segments(&disk.path) {
         // Off the kernel's memory.
         let from = format!("if={}", segment.display());
