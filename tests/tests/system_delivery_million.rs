@@ -94,6 +94,7 @@ fn a_million_lines_come_through_victoriametrics() {
 fn through_socket(kind: &str, load: &Load, home: &Home, reader: &Reader, place: &str) {
     let output = format!("[[output]]\nkind = \"{kind}\"\n{place}\n{ROOM}");
     let books = send(kind, home, None, &load.config(home, &[&output]), || reader.count());
+    wait::until("the last lines to be read", || reader.count() >= books.delivered);
     let taken = reader.taken();
     assert_eq!((taken.lines, taken.torn.len()), (books.delivered, 0));
     check(&taken.text);
