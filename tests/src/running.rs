@@ -103,11 +103,15 @@ pub struct Memory {
     pub peak: u64,
 }
 
+fn copy(said: &Mutex<String>) -> String {
+    said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 impl Running {
     /// What stands on standard error so far.
     #[must_use]
     pub fn said(&self) -> String {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        copy(&self.said)
     }
 
     /// Waits until it has said something on standard error.
@@ -124,12 +128,10 @@ impl Running {
     /// It is not so within [`wait::LIMIT`], or the collector ends before.
     pub fn wait_until(&mut self, what: &str, mut so: impl FnMut(&str) -> bool) {
         let (child, said) = (&mut self.child, &self.said);
-        let said = || said.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let vain = std::fmt::from_fn(|f| write!(f, "{what}\n{}", said()));
-        wait::until(vain, || {
+        wait::until(std::fmt::from_fn(|f| write!(f, "{what}\n{}", copy(said))), || {
             let ended = child.try_wait().expect("it is ours to wait for");
-            let fine = so(&said());
-            assert!(fine || ended.is_none(), "it ended before {what}: {ended:?}\n{}", said());
+            let fine = so(&copy(said));
+            assert!(fine || ended.is_none(), "it ended before {what}: {ended:?}\n{}", copy(said));
             fine
         });
     }

@@ -45,12 +45,10 @@ pub(super) fn output(mut section: Section<'_>) -> Option<OutputConfig> {
     }
     let queue_bytes = section.size("queue_bytes");
     let spool = (kind != "stdout").then(|| spool(&mut section)).flatten();
-    let target = target(&kind, &mut section);
+    let target = target(&kind, &mut section, spool.as_ref());
     section.refuse_the_rest();
-    let mut config = OutputConfig { spool, ..OutputConfig::new(target?) };
-    config.queue_bytes = queue_bytes.unwrap_or(config.queue_bytes);
-    config.keep_refused_lines_beside_the_spool();
-    Some(config)
+    let config = OutputConfig::new(target?);
+    Some(OutputConfig { queue_bytes: queue_bytes.unwrap_or(config.queue_bytes), spool, ..config })
 }
 
 fn spool(section: &mut Section<'_>) -> Option<SpoolConfig> {
@@ -66,7 +64,7 @@ fn spool(section: &mut Section<'_>) -> Option<SpoolConfig> {
     })
 }
 
-fn target(kind: &str, section: &mut Section<'_>) -> Option<Target> {
+fn target(kind: &str, section: &mut Section<'_>, spool: Option<&SpoolConfig>) -> Option<Target> {
     Some(match kind {
         "stdout" => Target::Stdout,
         "file" => Target::File(section.needed("path")?.into()),
@@ -81,7 +79,7 @@ fn target(kind: &str, section: &mut Section<'_>) -> Option<Target> {
             let datagram_bytes = section.size("datagram_bytes").unwrap_or(UDP_BYTES);
             Target::Socket(SocketConfig::Udp { address: address(section)?, datagram_bytes })
         }
-        _ => Target::Http(Box::new(http(kind, section)?)),
+        _ => Target::Http(Box::new(http(kind, section, spool)?)),
     })
 }
 
@@ -109,7 +107,7 @@ fn check_address(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn http(kind: &str, section: &mut Section<'_>) -> Option<HttpConfig> {
+fn http(kind: &str, section: &mut Section<'_>, spool: Option<&SpoolConfig>) -> Option<HttpConfig> {
     let url = section.read("url", "a text such as \"http://127.0.0.1:8086\"", |value| {
         check_url(value.get_ref().as_str().ok_or("")?)
     });
@@ -127,20 +125,25 @@ fn http(kind: &str, section: &mut Section<'_>) -> Option<HttpConfig> {
         let timeout = super::section::duration(value)?;
         if timeout.is_zero() { Err("") } else { Ok(timeout) }
     });
-    let dead_letter_bytes = section.positive("dead_letter_bytes").unwrap_or(DEAD_LETTER_BYTES);
-    let dead_letters = section.text("dead_letters");
+    let dead_letter_bytes = section.positive("dead_letter_bytes");
+    let dead_letters = section.text("dead_letters").map(PathBuf::from);
+    if dead_letter_bytes.is_some() && dead_letters.is_none() && spool.is_none() {
+        section.missing("dead_letters");
+    }
     let config = HttpConfig {
         ca_file: section.text("ca_file").map(PathBuf::from),
         gzip: section.flag("gzip").unwrap_or(default.gzip),
         batch,
         timeout: timeout.unwrap_or(default.timeout),
-        dead_letters: dead_letters
-            .map(|path| DeadLetterConfig { path: path.into(), bytes: dead_letter_bytes }),
         ..default
     };
     let (server, url) = (server?, url?);
     let auth = auth.unwrap_or_else(|| usual_auth(&server));
-    Some(HttpConfig { server, url, auth, ..config })
+    let mut config = HttpConfig { server, url, auth, ..config };
+    let dead_letters = dead_letters.or_else(|| Some(spool?.dead_letters(&config.to_string())));
+    let bytes = dead_letter_bytes.unwrap_or(DEAD_LETTER_BYTES);
+    config.dead_letters = dead_letters.map(|path| DeadLetterConfig { path, bytes });
+    Some(config)
 }
 
 fn server(kind: &str, section: &mut Section<'_>) -> Option<Server> {
@@ -166,12 +169,20 @@ fn auth(section: &mut Section<'_>) -> Option<Auth> {
         section.forbid(key, &format!("`{key}`: secrets do not stand in this file; use {others}"));
     }
     let mut secret = |file, env| {
-        let (file, env) = (section.text(file), section.text(env));
-        file.map(|path| Secret::File(path.into())).or(env.map(Secret::Env))
+        let (path, name) = (section.text(file), section.text(env));
+        if path.is_some() && name.is_some() {
+            section.forbid(env, &format!("`{env}`: `{file}` says already where it is"));
+        }
+        path.map(|path| Secret::File(path.into())).or(name.map(Secret::Env))
     };
     let token = secret("token_file", "token_env");
     let password = secret("password_file", "password_env");
     let username = section.text("username");
+    if token.is_some() && (username.is_some() || password.is_some()) {
+        for key in ["username", "password_file", "password_env"] {
+            section.forbid(key, &format!("`{key}`: a token says already who we are"));
+        }
+    }
     match (token, username, password) {
         (Some(token), _, _) => Some(Auth::Token(token)),
         (None, Some(username), Some(password)) => Some(Auth::Basic { username, password }),

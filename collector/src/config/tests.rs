@@ -108,6 +108,15 @@ fn a_problem_names_file_line_column_key_and_what_is_wanted() {
             "3:1: `token`: secrets do not stand in",
         ),
         ("[[output]]\nkind = \"influxdb1\"\nusername = \"x\"", "this needs a `password_file`"),
+        (
+            "[[output]]\nkind = \"influxdb2\"\ntoken_file = \"a\"\ntoken_env = \"B\"",
+            "4:1: `token_env`: `token_file` says already",
+        ),
+        (
+            "[[output]]\nkind = \"influxdb1\"\ntoken_env = \"A\"\nusername = \"x\"",
+            "4:1: `username`: a token says already",
+        ),
+        ("[[output]]\nkind = \"influxdb1\"\ndead_letter_bytes = 1", "needs a `dead_letters`"),
         ("[[output]]\nkind = \"influxdb1\"\ntimeout = \"0s\"", "must be a duration above 0"),
         ("[[output]]\nkind = \"stdout\"\nqueue_bytes = 0", "must be a whole number above 0, not 0"),
         ("plugin = 1", "1:10: `plugin` must be a table: [plugin]"),
@@ -229,5 +238,17 @@ fn the_example_tells_every_key_and_its_default() {
     ];
     for key in HOST_KEYS.into_iter().chain(["uint", "log"]).chain(keys_of_outputs) {
         assert!(keys.contains(&format!("{key} = ")), "{key} is not in the example");
+    }
+}
+
+#[test]
+fn refused_lines_go_beside_the_spool_with_a_bound_of_their_own() {
+    let text = "[[output]]\nkind = \"victoriametrics\"\nurl = \"http://h:1\"\nspool = \"/s\"\n";
+    for (key, bytes) in [("", DEAD_LETTER_BYTES), ("dead_letter_bytes = 7", 7)] {
+        let config = Config::parse("c.toml", &format!("{text}{key}")).unwrap();
+        let Target::Http(http) = &config.outputs[0].target else { panic!("it is a database") };
+        let letters = http.dead_letters.as_ref().unwrap();
+        assert!(letters.path.starts_with("/s"), "{letters:?}");
+        assert_eq!(letters.bytes, bytes);
     }
 }

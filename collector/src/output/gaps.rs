@@ -40,10 +40,7 @@ impl Gaps {
             return;
         }
         let gap = self.open.entry((cause, Arc::clone(&lost.plugin)));
-        let gap = gap.or_insert_with(|| Stretch { lines: 0, ..lost.clone() });
-        gap.lines += lost.lines;
-        gap.from_ns = gap.from_ns.min(lost.from_ns);
-        gap.to_ns = gap.to_ns.max(lost.to_ns);
+        gap.and_modify(|gap| gap.extend(lost)).or_insert_with(|| lost.clone());
     }
 
     /// Whether there are none.

@@ -108,17 +108,6 @@ impl OutputConfig {
     pub fn new(target: Target) -> Self {
         Self { target, queue_bytes: QUEUE_BYTES, spool: None }
     }
-
-    /// Refused lines go beside the spool when no other file is named.
-    pub fn keep_refused_lines_beside_the_spool(&mut self) {
-        let name = self.target.to_string();
-        if let (Target::Http(http), Some(spool)) = (&mut self.target, &self.spool) {
-            http.dead_letters.get_or_insert_with(|| http::DeadLetterConfig {
-                path: spool.dir.join(format!("{}.rejected", folder::folder_name(&name))),
-                bytes: http::DEAD_LETTER_BYTES,
-            });
-        }
-    }
 }
 
 impl Target {

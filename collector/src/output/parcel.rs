@@ -67,6 +67,13 @@ impl Item {
         &self.batch.bytes[self.offset..]
     }
 
+    /// What is left to be delivered.
+    pub fn rest_as_batch(&self) -> Batch {
+        let Batch { plugin, tick, .. } = &*self.batch;
+        let (plugin, tick) = (Arc::clone(plugin), *tick);
+        Batch { plugin, tick, lines: self.lines_left, bytes: self.rest().to_vec() }
+    }
+
     /// Length of the first so many lines that are left.
     fn length(&self, lines: u64) -> usize {
         if lines == self.lines_left {

@@ -277,9 +277,13 @@ impl Queue {
         }
     }
 
-    /// Whether all that waits lies in the spool, for the next start.
+    /// Whether all that waits lies in the spool, for the next start, or can be put there.
     fn is_safe(&self, state: &State) -> bool {
-        self.has_spool() && state.memory.is_empty() && state.spooling.is_none()
+        let on_way = || state.on_way.values().any(|lines| *lines > 0);
+        self.has_spool()
+            && state.memory.is_empty()
+            && state.spooling.is_none()
+            && (state.spool_trouble.is_none() || !on_way())
     }
 
     /// A parcel will not be delivered any more. What of it is in no spool goes there, or is lost.
@@ -291,9 +295,9 @@ impl Queue {
             }
             let mut lost = Lost::new();
             let mut spool = self.spool();
-            let kept = spool.as_mut().is_some_and(|s| s.append(&item.batch, &mut lost).is_ok());
+            let (rest, lines) = (item.rest_as_batch(), item.lines_left());
+            let kept = spool.as_mut().is_some_and(|s| s.append(&rest, &mut lost).is_ok());
             let mut state = self.state();
-            let lines = item.lines_left();
             state.arrived(&item.batch, lines, true);
             if !kept {
                 state.books(&item.batch.plugin).give_up(lines, Cause::Error);

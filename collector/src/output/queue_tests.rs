@@ -243,3 +243,41 @@ fn after_an_outage_backlog_and_present_take_turns() {
     assert_eq!(order, [1, 11, 2, 12, 3, 13, 4, 5]);
     assert_eq!(balanced(&queue).waiting, 0);
 }
+
+/// A queue whose spool cannot be written, and a parcel of 3 lines from its memory.
+fn past_its_spool(dir: &std::path::Path) -> (Queue, Parcel) {
+    let queue = spooled(dir);
+    std::fs::remove_dir_all(dir).unwrap();
+    queue.push(batch(3, 30));
+    assert!(queue.spool_next().unwrap().is_err());
+    let parcel = queue.take(&Limits::AT_ONCE).unwrap();
+    (queue, parcel)
+}
+
+#[test]
+fn lines_on_their_way_are_not_given_up_early_for_a_spool_that_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (queue, mut parcel) = past_its_spool(&dir.path().join("spool"));
+    queue.close(Instant::now() + Duration::from_secs(60));
+    assert!(queue.failed("down", Duration::ZERO), "there is time for another attempt");
+    queue.close(Instant::now());
+    assert!(!queue.failed("down", Duration::ZERO));
+    queue.give_back(&mut parcel);
+    assert_eq!(balanced(&queue).dropped[Cause::Error], 3);
+}
+
+#[test]
+fn only_what_is_left_of_a_batch_is_spooled_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("spool");
+    let (queue, mut parcel) = past_its_spool(&dir);
+    std::fs::create_dir_all(dir.join("out")).unwrap();
+    parcel.delivered(1);
+    queue.give_back(&mut parcel);
+    let books = balanced(&queue);
+    assert_eq!((books.delivered, books.waiting), (1, 2));
+    drop(queue);
+    let queue = spooled(&dir);
+    assert_eq!(balanced(&queue).recovered, 2);
+    assert_eq!(deliver_one(&queue), 2);
+}

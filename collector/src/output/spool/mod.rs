@@ -43,6 +43,14 @@ pub struct SpoolConfig {
     pub age: Duration,
 }
 
+impl SpoolConfig {
+    /// The file beside the spool for the lines that an output's server refuses.
+    #[must_use]
+    pub fn dead_letters(&self, output: &str) -> PathBuf {
+        self.dir.join(format!("{}.rejected", folder_name(output)))
+    }
+}
+
 /// Where a batch lies in the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
