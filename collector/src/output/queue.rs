@@ -293,19 +293,27 @@ impl Queue {
             if item.is_done() || item.place.is_some() {
                 continue;
             }
-            let mut lost = Lost::new();
-            let mut spool = self.spool();
-            let (rest, lines) = (item.rest_as_batch(), item.lines_left());
-            let kept = spool.as_mut().is_some_and(|s| s.append(&rest, &mut lost).is_ok());
+            let lines = item.lines_left();
+            let spool = self.spool();
             let mut state = self.state();
+            if state.gone {
+                return; // all is given up already
+            }
+            // Whoever abandons the queue from here on leaves these lines to us.
             state.arrived(&item.batch, lines, true);
+            let Some(mut spool) = spool else {
+                state.books(&item.batch.plugin).give_up(lines, Cause::Error);
+                continue;
+            };
+            drop(state);
+            let mut lost = Lost::new();
+            let kept = spool.append(&item.rest_as_batch(), &mut lost).is_ok();
+            let mut state = self.state();
             if !kept {
                 state.books(&item.batch.plugin).give_up(lines, Cause::Error);
             }
             state.lose(lost);
-            if let Some(spool) = &spool {
-                state.look_at(spool);
-            }
+            state.look_at(&spool);
         }
     }
 

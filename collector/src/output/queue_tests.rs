@@ -281,3 +281,24 @@ fn only_what_is_left_of_a_batch_is_spooled_at_the_end() {
     assert_eq!(balanced(&queue).recovered, 2);
     assert_eq!(deliver_one(&queue), 2);
 }
+
+#[test]
+fn what_was_abandoned_at_the_deadline_is_not_given_up_once_more() {
+    let lose = |queue: &Queue, parcel: &mut Parcel| {
+        queue.abandon();
+        queue.give_back(parcel);
+        let books = balanced(queue);
+        assert_eq!((books.dropped[Cause::Error], books.waiting), (3, 0));
+    };
+    let queue = queue(100);
+    queue.push(batch(3, 10));
+    lose(&queue, &mut queue.take(&Limits::AT_ONCE).unwrap());
+
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("spool");
+    let (queue, mut parcel) = past_its_spool(&dir);
+    std::fs::create_dir_all(dir.join("out")).unwrap();
+    lose(&queue, &mut parcel);
+    drop(queue);
+    assert_eq!(balanced(&spooled(&dir)).recovered, 0);
+}
