@@ -1,55 +1,70 @@
-//! What a plugin wraps its BPF skeleton with.
+//! What a tool wraps its BPF program with.
 //!
 //! | in BPF (`unity.bpf.h`) | in Rust | for | how it is exact |
 //! |---|---|---|---|
-//! | `COUNTERS` | [`Counters`] | bounded keys | monotonic; the difference to the reading before |
-//! | `HISTOGRAM` | [`Histogram`] | latencies, sizes | two halves, the idle one is read ([`Halves`]) |
+//! | `COUNTERS`, `COUNTER_ARRAY` | [`Counters`], [`CounterArray`] | bounded keys | monotonic; the difference to the reading before |
+//! | `HISTOGRAM` | [`Histogram`] | latencies, sizes | two halves and a cut ([`Cut`]) |
+//! | `HISTOGRAMS` | [`Histograms`] | the same, by key | the same |
 //! | `TABLE` | [`Table`] | unbounded keys | the same |
+//! | `STACKS` | [`Stacks`] | call stacks | the same |
+//! | `PAIRS` | [`Pairs`] | begin and end of something | state, each fate counted |
 //! | `EVENTS` | [`Events`] | single events with their own time | ring buffer, what does not fit is counted |
 //! | plain maps | [`maps`] | a tool's own state | read as they are; none is reset |
 //!
-//! A tool's skeleton is brought in by [`skeleton!`], loaded and attached by [`Skeleton::attach`], which
-//! tries a ladder of [`Rung`]s, and kept as [`Attached`]. What won, what did not and why, and how often
-//! the kernel skipped a program becomes the table `collector_program`, without the tool's doing.
+//! A tool is a type that implements [`Tool`]: it says what it observes ([`Hooks`]) and how the maps of a tick
+//! become rows. [`skeleton!`] brings in its program, `skel::Maps` its pieces under the names of the program.
+//! Loading, the ladder of ways to attach, the cut and the reports (`collector_program`, `collector_map`) are
+//! done here.
 #![deny(missing_docs)]
 
 mod attach;
-mod banks;
-mod clock;
-mod counters;
-mod events;
-mod halves;
-mod histogram;
-mod load;
+mod exact;
+mod map_report;
 pub mod maps;
-mod print;
-mod programs;
-mod record;
-mod skeleton;
-mod table;
-mod threads;
-pub mod tracepoint;
+mod object;
+mod tool;
 
-pub use attach::{Rung, Verdict};
-pub use clock::Timeline;
-pub use counters::Counters;
-pub use events::Events;
-pub use halves::{Halves, Idle};
-pub use histogram::Histogram;
-pub use programs::{Program, kernel_at_least};
-pub use record::{Record, bytes, from_bytes, text};
-pub use skeleton::{Attached, SkelObject, Skeleton};
-pub use table::{Lost, Table, top};
-pub use threads::max_threads;
+pub use attach::{Attached, Hook, Hooks, Program, ProgramInfo, Target, Verdict, kernel_at_least};
+pub use exact::{
+    CounterArray, Counters, Cut, CutKind, Events, Extent, Histogram, Histograms, Idle, Lost, Named,
+    Pairs, Piece, Stacks, Table, Timeline,
+};
+pub use object::{Record, Setup, bytes, from_bytes, max_threads, text, zeroed};
+pub use tool::{ObjectSet, Running, Tool};
 
 #[doc(hidden)]
-pub use libbpf_rs;
+pub use object::{Aligned, Code, Consts, Lent, Maps, Object, PieceDef, PieceKind, ProgramDef, Settings};
+#[doc(hidden)]
+pub use {libbpf_rs, plugin_api};
+
+/// Brings in the program of `src/NAME.bpf.c` as the module `skel`: `skel::Object` for
+/// [`Tool::Object`], `skel::Maps` with its pieces by name, `skel::types` with its keys, values and events,
+/// and `skel::Consts` with its constants. The build script writes it (`plugin_bpf_build::skeletons()`).
+#[macro_export]
+macro_rules! skeleton {
+    ($name:ident) => {
+        $crate::skeleton!($name as skel);
+    };
+    ($name:ident as $module:ident) => {
+        #[allow(clippy::all, clippy::pedantic, missing_docs, unused, non_camel_case_types)]
+        mod $module {
+            include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".skel.rs"));
+        }
+    };
+}
+
+/// The `k` rows with the greatest weight, in falling order, and the rest, to be merged into one row named
+/// `other`, so that sums stay exact.
+pub fn top<T, W: Ord>(mut rows: Vec<T>, k: usize, weight: impl Fn(&T) -> W) -> (Vec<T>, Vec<T>) {
+    rows.sort_by_key(|row| std::cmp::Reverse(weight(row)));
+    let rest = rows.split_off(rows.len().min(k));
+    (rows, rest)
+}
 
 /// All that a BPF plugin's source needs in scope.
 pub mod prelude {
     pub use crate::{
-        Attached, Counters, Events, Halves, Histogram, Lost, Rung, Table, Timeline, skeleton, text,
-        top,
+        Hook, Hooks, Lost, Setup, Timeline, Tool, export_tool, skeleton, text, top,
     };
     pub use plugin_api::prelude::*;
 }

@@ -3,7 +3,7 @@
 use super::raw::record;
 use super::{RawMap, Update, per_cpu, per_cpu_bytes};
 use crate::Record;
-use crate::record::{bytes, from_bytes};
+use crate::object::record::{bytes, from_bytes};
 use libbpf_rs::{MapCore, MapType};
 use plugin_api::Result;
 use std::marker::PhantomData;

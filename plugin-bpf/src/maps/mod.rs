@@ -46,7 +46,7 @@ pub use ring_buffer::{Records, RingBuffer};
 pub use stack_trace::StackTrace;
 
 use crate::Record;
-use crate::record::from_bytes;
+use crate::object::record::from_bytes;
 use error::kind_name;
 use libbpf_rs::MapType;
 use plugin_api::{Result, ensure};
@@ -123,7 +123,7 @@ fn per_cpu_bytes<V: Record>(raw: &RawMap, values: &[V]) -> Result<Vec<u8>> {
     );
     let mut bytes = vec![0; raw.value_len()];
     for (place, value) in bytes.chunks_exact_mut(raw.stride()).zip(values) {
-        place[..size_of::<V>()].copy_from_slice(crate::record::bytes(value));
+        place[..size_of::<V>()].copy_from_slice(crate::object::record::bytes(value));
     }
     Ok(bytes)
 }

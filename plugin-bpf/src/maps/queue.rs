@@ -4,7 +4,7 @@ use super::RawMap;
 use super::error::Refusal;
 use super::raw::record;
 use crate::Record;
-use crate::record::bytes;
+use crate::object::record::bytes;
 use libbpf_rs::{MapCore, MapType};
 use plugin_api::Result;
 use std::marker::PhantomData;

@@ -1,7 +1,7 @@
 //! Stack traces.
 
 use super::RawMap;
-use crate::record::from_bytes;
+use crate::object::record::from_bytes;
 use libbpf_rs::{MapCore, MapType};
 use plugin_api::{Result, ensure};
 

@@ -8,26 +8,8 @@
  */
 #include "unity.bpf.h"
 
-/* What tp programs read, from the tracepoints' format files. */
-const volatile struct offsets {
-	__u32 filename;	  /* of sched_process_exec */
-	__u32 group_dead; /* of sched_process_exit; 0 before 6.16 */
-} offsets;
 const volatile bool events = false;
 const volatile __u64 min_duration_ns = 0;
-
-enum {
-	EXECS,
-	EXITS,
-	FAILED, /* exit status other than 0 */
-	SIGNALED,
-	SHORT_LIVED,
-	COUNTS,
-};
-
-struct comm {
-	char name[16];
-};
 
 struct lives {
 	__u64 execs;
@@ -35,7 +17,7 @@ struct lives {
 	__u64 sum_ns;
 };
 
-enum kind {
+enum {
 	EXEC,
 	EXIT,
 };
@@ -63,7 +45,7 @@ struct {
 	__type(value, __u8);
 } ended SEC(".maps");
 
-/* When a program was started, for tp programs, which cannot read a task. */
+/* When a program was started, for tp programs, which cannot read a task; created for them only. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -71,7 +53,7 @@ struct {
 	__type(value, __u64);
 } exec_at SEC(".maps");
 
-COUNTERS(counts, COUNTS);
+COUNTERS(counts, EXECS, EXITS, FAILED, SIGNALED, SHORT_LIVED);
 HISTOGRAM(lifetime, 1, 1000000);
 TABLE(comms, struct comm, struct lives, 4096);
 EVENTS(events_ring, struct event, 256 * 1024);
@@ -85,27 +67,16 @@ static __always_inline void event_init(struct event *event, __u32 kind, __u64 no
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
 }
 
-static __always_inline __u32 parent(struct task_struct *task)
+static __always_inline int executed(void *ctx, __u32 ppid, const char *filename)
 {
-	return BPF_CORE_READ(task, real_parent, tgid);
-}
-
-static __always_inline struct lives *lives(void)
-{
-	struct comm comm = {};
-
-	bpf_get_current_comm(comm.name, sizeof(comm.name));
-	return table_at(&comms, &comm);
-}
-
-static __always_inline int exec(void *ctx, __u32 ppid, const char *filename)
-{
-	struct lives *by_comm = lives();
+	CUT(cut);
+	struct comm comm = current_comm();
+	struct lives *lives = table_at(cut, &comms, &comm);
 	struct event event;
 
 	counters_add(&counts, EXECS, 1);
-	if (by_comm)
-		__sync_fetch_and_add(&by_comm->execs, 1);
+	if (lives)
+		__sync_fetch_and_add(&lives->execs, 1);
 	if (!events || min_duration_ns)
 		return 0;
 	event_init(&event, EXEC, bpf_ktime_get_ns());
@@ -118,7 +89,9 @@ static __always_inline int exec(void *ctx, __u32 ppid, const char *filename)
 /* life_ns 0 and status -1: not known. */
 static __always_inline int exited(void *ctx, __u64 now, __u64 life_ns, __u32 ppid, __s32 status)
 {
-	struct lives *by_comm = lives();
+	CUT(cut);
+	struct comm comm = current_comm();
+	struct lives *lives = table_at(cut, &comms, &comm);
 	struct event event;
 
 	counters_add(&counts, EXITS, 1);
@@ -127,10 +100,10 @@ static __always_inline int exited(void *ctx, __u64 now, __u64 life_ns, __u32 ppi
 	else if (status != -1 && status)
 		counters_add(&counts, FAILED, 1);
 	if (life_ns)
-		histogram_add(&lifetime, 0, life_ns);
-	if (by_comm) {
-		__sync_fetch_and_add(&by_comm->exits, 1);
-		__sync_fetch_and_add(&by_comm->sum_ns, life_ns);
+		histogram_add(cut, &lifetime, 0, life_ns);
+	if (lives) {
+		__sync_fetch_and_add(&lives->exits, 1);
+		__sync_fetch_and_add(&lives->sum_ns, life_ns);
 	}
 	if (life_ns && life_ns < min_duration_ns) {
 		counters_add(&counts, SHORT_LIVED, 1);
@@ -155,11 +128,17 @@ static __always_inline int last_exit(void *ctx, struct task_struct *task)
 
 	if (!status)
 		status = BPF_CORE_READ(task, exit_code);
-	return exited(ctx, now, now - start, parent(task), status);
+	return exited(ctx, now, now - start, BPF_CORE_READ(task, real_parent, tgid), status);
+}
+
+ON_ARGUMENTS(exec, sched_process_exec, struct task_struct *, task, pid_t, old_pid,
+	     struct linux_binprm *, bprm)
+{
+	return executed(ctx, BPF_CORE_READ(task, real_parent, tgid), READ(bprm, filename));
 }
 
 /* A thread ends: the last one of its process, that nobody else counted? */
-static __always_inline int thread_exit(void *ctx, struct task_struct *task)
+ON_ARGUMENTS(exit, sched_process_exit, struct task_struct *, task)
 {
 	struct process process = {};
 	__u8 one = 1;
@@ -173,67 +152,45 @@ static __always_inline int thread_exit(void *ctx, struct task_struct *task)
 	return last_exit(ctx, task);
 }
 
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(exec_btf, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
-{
-	return exec(ctx, parent(task), bprm->filename);
-}
-
 /* Since 6.16; before, the verifier knows no second argument. */
 SEC("tp_btf/sched_process_exit")
-int BPF_PROG(exit_btf_group, struct task_struct *task, bool group_dead)
+int BPF_PROG(exit_group_btf, struct task_struct *task, bool group_dead)
 {
 	return group_dead ? last_exit(ctx, task) : 0;
 }
 
-SEC("tp_btf/sched_process_exit") int BPF_PROG(exit_btf, struct task_struct *task)
-{
-	return thread_exit(ctx, task);
-}
-
-SEC("raw_tp/sched_process_exec")
-int BPF_PROG(exec_raw, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
-{
-	return exec(ctx, parent(task), BPF_CORE_READ(bprm, filename));
-}
-
-SEC("raw_tp/sched_process_exit") int BPF_PROG(exit_raw, struct task_struct *task)
-{
-	return thread_exit(ctx, task);
-}
-
 /* Without the kernel's BTF: no field of a kernel struct, only the tracepoints' own records. */
 
-SEC("tp/sched/sched_process_exec") int exec_tp(void *ctx)
+ON_RECORD(exec, sched, sched_process_exec, const char *, filename)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	__u64 now = bpf_ktime_get_ns();
-	__u32 location = 0; /* __data_loc: the offset in its low half */
 
 	bpf_map_update_elem(&exec_at, &pid, &now, BPF_ANY);
-	bpf_probe_read_kernel(&location, sizeof(location), ctx + offsets.filename);
-	return exec(ctx, 0, ctx + (location & 0xffff));
+	return executed(ctx, 0, filename);
 }
 
-/*
- * Before 6.16 the end of the thread that the process began with counts: mostly it is the last one.
- * The life is that since the last exec, and unknown without one.
- */
+/* The life is that since the last exec, and unknown without one. */
+static __always_inline int exited_unread(void *ctx)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	__u64 *since = bpf_map_lookup_elem(&exec_at, &pid);
+	__u64 now = bpf_ktime_get_ns();
+	__u64 life = since ? now - *since : 0;
+
+	bpf_map_delete_elem(&exec_at, &pid);
+	return exited(ctx, now, life, 0, -1);
+}
+
+ON_RECORD(exit_group, sched, sched_process_exit, __u8, group_dead)
+{
+	return group_dead ? exited_unread(ctx) : 0;
+}
+
+/* Before 6.16 the end of the thread that the process began with counts: mostly it is the last one. */
 SEC("tp/sched/sched_process_exit") int exit_tp(void *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid();
-	__u64 now = bpf_ktime_get_ns();
-	__u32 pid = id >> 32;
-	bool last = pid == (__u32)id;
-	__u64 *since;
-	__u64 life;
 
-	if (offsets.group_dead)
-		bpf_probe_read_kernel(&last, sizeof(last), ctx + offsets.group_dead);
-	if (!last)
-		return 0;
-	since = bpf_map_lookup_elem(&exec_at, &pid);
-	life = since ? now - *since : 0;
-	bpf_map_delete_elem(&exec_at, &pid);
-	return exited(ctx, now, life, 0, -1);
+	return id >> 32 == (__u32)id ? exited_unread(ctx) : 0;
 }

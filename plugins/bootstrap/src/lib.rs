@@ -4,10 +4,9 @@
 //! the kernel, and knows neither exit status nor the time of the fork).
 
 use plugin_bpf::prelude::*;
-use plugin_bpf::tracepoint::Format;
 use std::time::Duration;
 
-plugin_bpf::skeleton!(bootstrap: comm, lives, event);
+skeleton!(bootstrap);
 
 table! {
     /// Programs that were started and processes that ended.
@@ -88,84 +87,52 @@ const TOP: usize = 20;
 
 /// The tool.
 pub struct Bootstrap {
-    halves: Halves,
-    counts: Counters,
-    lifetime: Histogram,
-    comms: Table<skel::types::comm, skel::types::lives>,
-    events: Events<skel::types::event>,
+    options: Options,
     timeline: Timeline,
-    _skel: Loaded,
 }
 
-impl Plugin for Bootstrap {
+impl Tool for Bootstrap {
     type Options = Options;
+    type Object = skel::Object;
 
-    fn init(options: Options) -> Result<Self> {
-        Self::start(&options, &ladder())
+    fn new(options: Options) -> Result<Self> {
+        Ok(Self { options, timeline: Timeline::default() })
     }
 
-    fn call(&mut self, _: &Tick, lines: &mut Lines) -> Result<()> {
-        let idle = self.halves.flip()?;
-        let mut rows = Vec::new();
-        let drained = self.comms.drain(&idle, |comm, lives| rows.push((comm, lives)));
+    fn setup(&self, setup: &mut Setup<skel::Object>) -> Result<()> {
+        setup.consts.events = self.options.events;
+        setup.consts.min_duration_ns = u64::try_from(self.options.min_duration.as_nanos())?;
+        if !self.options.events {
+            setup.without(skel::Map::events_ring);
+        }
+        Ok(())
+    }
+
+    fn hooks(&self) -> Hooks {
+        let ways = ["exit_group_btf", "exit_btf", "exit_raw", "exit_group_tp", "exit_tp"];
+        Hooks::all([Hook::of("exec"), Hook::of("exit").ways(&ways)])
+    }
+
+    fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
+        let counts = maps.counts.take();
         lines.push(bootstrap::Row {
-            execs: self.counts.take(0),
-            exits: self.counts.take(1),
-            failed: self.counts.take(2),
-            signaled: self.counts.take(3),
-            short_lived: self.counts.take(4),
-            lifetime: self.lifetime.take(&idle, 0),
-            dropped_names: self.comms.lost().total(),
-            dropped_events: self.events.lost().total(),
+            execs: counts.execs,
+            exits: counts.exits,
+            failed: counts.failed,
+            signaled: counts.signaled,
+            short_lived: counts.short_lived,
+            lifetime: maps.lifetime.take(0),
+            dropped_names: maps.comms.lost().events(),
+            dropped_events: maps.events_ring.lost().events(),
         })?;
-        let (top, rest) = top(rows, TOP, |(_, lives)| lives.exits + lives.execs);
+        let (top, rest) = top(maps.comms.take(), TOP, |(_, lives)| lives.exits + lives.execs);
         for (comm, lives) in top {
             lines.push(by_comm(text(&comm.name), &[lives]))?;
         }
         let rest: Vec<_> = rest.into_iter().map(|(_, lives)| lives).collect();
         lines.push(by_comm("other".into(), &rest))?;
-        drained?; // what was drained before an error is gone from the map, and pushed
-
-        let events = self.events.drain()?;
+        let events = maps.events_ring.take();
         self.timeline.place(events, |e| e.ktime_ns, |time_ns, e| lines.push_at(time_ns, event(&e)))
-    }
-}
-
-/// Best first.
-fn ladder() -> [Rung; 4] {
-    [
-        Rung::all(&["exec_btf", "exit_btf_group"]),
-        Rung::all(&["exec_btf", "exit_btf"]),
-        Rung::all(&["exec_raw", "exit_raw"]),
-        Rung::all(&["exec_tp", "exit_tp"]),
-    ]
-}
-
-impl Bootstrap {
-    fn start(options: &Options, rungs: &[Rung]) -> Result<Self> {
-        let events = options.events;
-        let min_duration_ns = u64::try_from(options.min_duration.as_nanos())?;
-        let skel = Skeleton::open()
-            .configure(move |open| {
-                if let Some(rodata) = &mut open.maps.rodata_data {
-                    rodata.events = events;
-                    rodata.min_duration_ns = min_duration_ns;
-                    if let Some(offsets) = offsets()? {
-                        rodata.offsets = offsets;
-                    }
-                }
-                Ok(())
-            })
-            .attach(rungs)?;
-        Ok(Self {
-            halves: Halves::of(&skel)?,
-            counts: Counters::of(&skel.maps.counts)?,
-            lifetime: Histogram::of(&skel.maps.lifetime)?,
-            comms: Table::of(&skel, &skel.maps.comms)?,
-            events: Events::of(&skel, &skel.maps.events_ring)?,
-            timeline: Timeline::default(),
-            _skel: skel,
-        })
     }
 }
 
@@ -194,167 +161,4 @@ fn event(event: &skel::types::event) -> bootstrap_event::Row {
     }
 }
 
-/// What the tp rung reads; `None` where there is no tracefs, and so no tp either.
-fn offsets() -> Result<Option<skel::types::offsets>> {
-    let sched = |name| Format::read("sched", name);
-    let (Some(exec), Some(exit)) = (sched("sched_process_exec"), sched("sched_process_exit"))
-    else {
-        return Ok(None);
-    };
-    let group_dead = if exit.has("group_dead") { exit.offset("group_dead")? } else { 0 };
-    Ok(Some(skel::types::offsets { filename: exec.offset("filename")?, group_dead }))
-}
-
-export_plugin!(Bootstrap: bootstrap, bootstrap_comm, bootstrap_event);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use collector::testing::{Harness, Line};
-    use std::os::unix::process::CommandExt as _;
-    use std::process::{Child, Command};
-
-    /// `sh` under a name of its own, so that nobody else's processes count.
-    fn sh(script: &str) -> Child {
-        // A busybox goes by its first argument.
-        let mut command = Command::new("/tmp/bootstrap-sh");
-        command.arg0("sh").args(["-c", script]).spawn().expect("a shell")
-    }
-
-    fn link() {
-        let shell = std::fs::canonicalize("/bin/sh").expect("a shell");
-        let _ = std::fs::remove_file("/tmp/bootstrap-sh");
-        std::fs::copy(shell, "/tmp/bootstrap-sh").expect("a copy in /tmp");
-    }
-
-    fn sum(lines: &[Line], table: &str, comm: &str, field: &str) -> u64 {
-        let of = |l: &&Line| l.table == table && l.tag("comm") == comm;
-        lines.iter().filter(of).map(|l| l.u64(field)).sum()
-    }
-
-    #[test]
-    fn every_start_and_end_is_counted_with_its_status() {
-        link();
-        let mut tool = Harness::<Bootstrap>::init(r#"{"events":true}"#).expect("it attaches");
-        tool.call().expect("a tick");
-        for _ in 0..20 {
-            sh("exit 0").wait().expect("an end");
-            sh("exit 3").wait().expect("an end");
-        }
-        let mut killed = sh("kill -9 $$");
-        killed.wait().expect("an end");
-        let lines = tool.call().expect("a tick");
-
-        let comm = "bootstrap-sh";
-        let (execs, exits) = ("execs", "exits");
-        assert_eq!(sum(&lines, "bootstrap_comm", comm, execs), 41);
-        assert_eq!(sum(&lines, "bootstrap_comm", comm, exits), 41);
-        let whole = lines.iter().find(|l| l.table == "bootstrap").expect("a line");
-        assert!(whole.u64("failed") >= 20 && whole.u64("signaled") >= 1);
-        assert_eq!(whole.u64("count"), whole.u64(exits), "every lifetime is known");
-        // Names and totals are one cut, but for what happened between its end and the counters' reading.
-        let named: u64 =
-            lines.iter().filter(|l| l.table == "bootstrap_comm").map(|l| l.u64(exits)).sum();
-        assert!(whole.u64(exits) >= named);
-
-        let events = |event: &str| {
-            let of = |l: &&Line| {
-                l.table == "bootstrap_event" && l.tag("event") == event && l.text("comm") == comm
-            };
-            lines.iter().filter(of).cloned().collect::<Vec<_>>()
-        };
-        let code = |l: &Line| l.get("exit_code").map(|_| l.u64("exit_code"));
-        let (started, ended) = (events("exec"), events("exit"));
-        assert_eq!((started.len(), ended.len()), (41, 41));
-        assert!(started.iter().all(|l| l.text("filename") == "/tmp/bootstrap-sh"));
-        let parent = u64::from(std::process::id());
-        assert!(started.iter().all(|l| l.u64("ppid") == parent), "{:?}", started[0]);
-        assert_eq!(ended.iter().filter(|l| code(l) == Some(3)).count(), 20);
-        let end = ended.iter().find(|l| code(l).is_none()).expect("the killed one");
-        assert_eq!((end.u64("pid"), end.u64("signal")), (u64::from(killed.id()), 9));
-    }
-
-    #[test]
-    fn a_process_of_many_threads_ends_once() {
-        let ended = |tool: &mut Bootstrap| {
-            let idle = tool.halves.flip().expect("a grace period");
-            let mut exits = 0;
-            tool.comms
-                .drain(&idle, |comm, lives| {
-                    if text(&comm.name).starts_with("rs:") {
-                        exits += lives.exits;
-                    }
-                })
-                .expect("a drain");
-            exits
-        };
-        let mut worked = 0;
-        let tp = ladder().len() - 1;
-        for (i, rung) in ladder().iter().enumerate() {
-            let options = Options { events: false, min_duration: Duration::ZERO };
-            let mut tool = match Bootstrap::start(&options, std::slice::from_ref(rung)) {
-                Ok(tool) => tool,
-                Err(error) => {
-                    println!("refused: {error:#}");
-                    continue;
-                }
-            };
-            worked += 1;
-            ended(&mut tool);
-            for leader_first in [false, true] {
-                (0..20).for_each(|_| fork_with_threads(leader_first));
-            }
-            let ends = ended(&mut tool);
-            // tp before 6.16 takes the first thread's end for the process's, under any name.
-            if i < tp
-                || Format::read("sched", "sched_process_exit").is_some_and(|f| f.has("group_dead"))
-            {
-                assert_eq!(ends, 40, "{rung:?}");
-            }
-        }
-        assert!(worked >= 2);
-    }
-
-    /// A process of 8 threads named `rs:..` whose first thread ends before or with the others.
-    fn fork_with_threads(leader_first: bool) {
-        // SAFETY: this test's process has other threads, so the child calls nothing but system calls and
-        // the threads' start, which musl and glibc allow after fork in practice.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            // SAFETY: prctl with a C string of ours.
-            unsafe { libc::prctl(libc::PR_SET_NAME, c"rs:leader".as_ptr()) };
-            for _ in 0..7 {
-                let _ = std::thread::Builder::new()
-                    .name("rs:worker".into())
-                    .spawn(|| std::thread::sleep(Duration::from_millis(2)));
-            }
-            if leader_first {
-                // SAFETY: ends this thread alone; the others go on.
-                unsafe { libc::syscall(libc::SYS_exit, 0) };
-            }
-            // SAFETY: ends the process without running the parent's destructors.
-            unsafe { libc::_exit(0) };
-        }
-        let mut status = 0;
-        // SAFETY: waits for the child of this very process.
-        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    }
-
-    #[test]
-    fn short_lives_have_no_event() {
-        link();
-        let options = r#"{"events":true,"min_duration":"100ms"}"#;
-        let mut tool = Harness::<Bootstrap>::init(options).expect("it attaches");
-        tool.call().expect("a tick");
-        sh("exit 0").wait().expect("an end");
-        sh("sleep 0.2; exit 0").wait().expect("an end");
-        let lines = tool.call().expect("a tick");
-        let ours: Vec<_> = lines
-            .iter()
-            .filter(|l| l.table == "bootstrap_event" && l.text("comm") == "bootstrap-sh")
-            .collect();
-        assert_eq!(ours.len(), 1, "{ours:?}");
-        let line = lines.iter().find(|l| l.table == "bootstrap").expect("a line");
-        assert!(line.u64("short_lived") >= 1);
-    }
-}
+export_tool!(Bootstrap: bootstrap, bootstrap_comm, bootstrap_event);

@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include "unity.bpf.h"
 
-COUNTERS(shows, 1);
+COUNTERS(counts, SHOWS);
 
-SEC("fentry/netstat_seq_show") int BPF_PROG(shows_fentry)
+ON_FUNCTION(shows, netstat_seq_show)
 {
-	counters_add(&shows, 0, 1);
-	return 0;
-}
-
-SEC("kprobe/netstat_seq_show") int BPF_KPROBE(shows_kprobe)
-{
-	counters_add(&shows, 0, 1);
+	counters_add(&counts, SHOWS, 1);
 	return 0;
 }

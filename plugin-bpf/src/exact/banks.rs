@@ -2,17 +2,10 @@
 
 use libbpf_rs::{MapCore, MapType};
 use memmap2::{MmapOptions, MmapRaw};
-use plugin_api::{Context as _, Result, bail, ensure};
+use plugin_api::{Context as _, Result, ensure};
 use std::os::fd::AsRawFd as _;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
-
-/// Set in an object's `max_entries`: the rest is for one CPU (`UNITY_BANKED` in unity.bpf.h).
-pub(crate) const BANKED: u32 = 1 << 29;
-/// Where a histogram's divisor lies in `max_entries` (`UNITY_DIV`): 10 to the power of three times this.
-pub(crate) const DIVISOR_SHIFT: u32 = 27;
-/// The bank's length in `max_entries`.
-pub(crate) const LEN: u32 = (1 << DIVISOR_SHIFT) - 1;
 
 /// Number of banks: the highest possible CPU's number plus one, which is what
 /// `bpf_get_smp_processor_id()` stays under.
@@ -46,9 +39,8 @@ pub(crate) struct Banks {
 }
 
 impl Banks {
-    /// Maps the memory of an array that was declared with `COUNTERS` or `HISTOGRAM` and loaded by this
-    /// SDK.
-    pub(crate) fn of(map: &dyn MapCore, declared_as: &str) -> Result<Self> {
+    /// Maps the memory of a banked array that this crate loaded.
+    pub(crate) fn of(map: &dyn MapCore) -> Result<Self> {
         let name = map.name().to_string_lossy().into_owned();
         let (banks, entries) = (banks(), map.max_entries());
         let cells = entries as usize * map.value_size() as usize / 8;
@@ -57,18 +49,20 @@ impl Banks {
                 && map.value_size().is_multiple_of(8)
                 && entries.is_multiple_of(banks)
                 && cells > 0,
-            "map `{name}` was not declared with {declared_as} (or not loaded by plugin_bpf::Skeleton)"
+            "map `{name}` has no bank for each of {banks} CPUs: was it loaded by plugin_bpf?"
         );
-        let memory =
-            MmapOptions::new().len(cells * 8).map_raw(map.as_fd().as_raw_fd()).with_context(
-                || format!("map `{name}` ({declared_as}) cannot be mapped into memory"),
-            )?;
+        let memory = MmapOptions::new()
+            .len(cells * 8)
+            .map_raw(map.as_fd().as_raw_fd())
+            .with_context(|| format!("map `{name}` cannot be mapped into memory"))?;
         Ok(Self { memory, bank: cells / banks as usize, banks: banks as usize })
     }
 
-    /// Cells in one bank.
-    pub(crate) fn bank_len(&self) -> usize {
-        self.bank
+    /// The same without a kernel, for tests.
+    #[cfg(test)]
+    pub(crate) fn in_memory(bank: usize, banks: usize) -> Result<Self> {
+        let memory = memmap2::MmapMut::map_anon(bank * banks * 8)?.into();
+        Ok(Self { memory, bank, banks })
     }
 
     /// The banks, one after the other.
@@ -82,30 +76,6 @@ impl Banks {
             )
         };
         cells.chunks_exact(self.bank)
-    }
-}
-
-/// A single word that user space writes and programs read, at the start of a data section's map.
-pub(crate) struct Word(MmapRaw);
-
-impl Word {
-    /// Maps the section's memory.
-    pub(crate) fn of(map: &dyn MapCore) -> Result<Self> {
-        let name = map.name().to_string_lossy().into_owned();
-        if map.value_size() < 4 {
-            bail!("section `{name}` is empty");
-        }
-        let memory = MmapOptions::new()
-            .len(map.value_size() as usize)
-            .map_raw(map.as_fd().as_raw_fd())
-            .with_context(|| format!("section `{name}` cannot be mapped into memory"))?;
-        Ok(Self(memory))
-    }
-
-    pub(crate) fn store(&self, value: u32) {
-        // SAFETY: the mapping is at least four bytes and page-aligned, and lives as long as `self`.
-        unsafe { std::sync::atomic::AtomicU32::from_ptr(self.0.as_mut_ptr().cast()) }
-            .store(value, std::sync::atomic::Ordering::SeqCst);
     }
 }
 

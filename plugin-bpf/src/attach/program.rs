@@ -1,8 +1,8 @@
 //! What the kernel says about attached programs: the table `collector_program`.
 
-use crate::Verdict;
+use super::Attached;
 use libbpf_rs::{ProgramMut, ProgramType};
-use plugin_api::{Context as _, Lines, Result, Tick, after_call, table};
+use plugin_api::{Context as _, Lines, Result, table};
 use std::mem::offset_of;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
@@ -13,10 +13,12 @@ table! {
             /// The program's function.
             program,
         }
-        /// `attached`; `refused`, so that the next rung was tried; `left out`, an optional one.
+        /// `attached`; `refused`, so that the next way was tried; `left out`, an optional one.
         state: text,
         /// Kind of hook: the section's name in the object.
         hook: text [optional],
+        /// How it enters the plugin's cut: `fetch`, `count` or `grace` (plugin_bpf::CutKind).
+        cut: text [optional],
         /// Why it is not attached, in the kernel's words.
         reason: text [optional],
         /// Events that the kernel did not run the program for, because it was running on that CPU
@@ -36,6 +38,8 @@ pub struct Program {
     hook: String,
     fd: OwnedFd,
     counts_misses: bool,
+    /// What was reported before.
+    before: ProgramInfo,
 }
 
 /// What the kernel counted about a program since it was loaded.
@@ -50,7 +54,7 @@ pub struct ProgramInfo {
 }
 
 impl Program {
-    pub(crate) fn of(program: &ProgramMut<'_>, hook: &str) -> Result<Self> {
+    pub(crate) fn of(program: &ProgramMut<'_>) -> Result<Self> {
         // These run under one guard for all of them (trace_call_bpf), whose skips are counted since
         // Linux 6.7 (dd8657894c11 "bpf: Count missed stats in trace_call_bpf").
         let guarded = matches!(
@@ -58,6 +62,8 @@ impl Program {
             ProgramType::Kprobe | ProgramType::Tracepoint | ProgramType::PerfEvent
         );
         let program_name = program.name().to_string_lossy().into_owned();
+        let section = program.section().to_string_lossy();
+        let hook = section.split('/').next().unwrap_or_default();
         let fd = program
             .as_fd()
             .try_clone_to_owned()
@@ -67,6 +73,7 @@ impl Program {
             hook: hook.to_owned(),
             fd,
             counts_misses: !guarded || kernel_at_least(6, 7),
+            before: ProgramInfo::default(),
         })
     }
 
@@ -105,40 +112,33 @@ impl Program {
             run_ns: info.run_time_ns,
         })
     }
-
-    fn try_clone(&self) -> Option<Self> {
-        let fd = self.fd.try_clone().ok()?;
-        Some(Self { name: self.name.clone(), hook: self.hook.clone(), fd, ..*self })
-    }
 }
 
-/// Reports the programs at the end of every call of the plugin that is being initialised.
-pub(crate) fn report(programs: &[Program], verdicts: Vec<Verdict>) {
-    let mut programs: Vec<(Program, ProgramInfo)> =
-        programs.iter().filter_map(|p| Some((p.try_clone()?, ProgramInfo::default()))).collect();
-    // A program that a rung as a whole could not load may be part of the one that won.
-    let attached = |verdict: &Verdict| programs.iter().any(|(p, _)| p.name == verdict.program);
-    let mut verdicts: Vec<_> = verdicts.into_iter().filter(|v| !attached(v)).collect();
-    after_call(move |_: &Tick, lines: &mut Lines| {
-        for (program, before) in &mut programs {
+impl Attached {
+    /// A line of `collector_program` for each attached program, and once for each that is not.
+    pub(crate) fn report(&mut self, lines: &mut Lines) -> Result<()> {
+        let cut = self.cut().name();
+        for program in self.programs_mut() {
             let now = program.info()?;
+            let before = std::mem::replace(&mut program.before, now);
             let counted = now.runs > before.runs;
             lines.push(collector_program::Row {
                 program: program.name.clone().into(),
                 state: "attached".into(),
                 hook: Some(program.hook.clone().into()),
+                cut: Some(cut.into()),
                 reason: None,
                 missed: now.missed.map(|n| n - before.missed.unwrap_or(0)),
                 runs: counted.then(|| now.runs - before.runs),
                 run_ns: counted.then(|| now.run_ns - before.run_ns),
             })?;
-            *before = now;
         }
-        for verdict in std::mem::take(&mut verdicts) {
+        for verdict in self.take_verdicts() {
             lines.push(collector_program::Row {
                 program: verdict.program.into(),
-                state: if verdict.optional { "left out" } else { "refused" }.into(),
+                state: if verdict.left_out { "left out" } else { "refused" }.into(),
                 hook: None,
+                cut: None,
                 reason: Some(verdict.reason.into()),
                 missed: None,
                 runs: None,
@@ -146,7 +146,7 @@ pub(crate) fn report(programs: &[Program], verdicts: Vec<Verdict>) {
             })?;
         }
         Ok(())
-    });
+    }
 }
 
 /// Whether the running kernel is at least this version. For what a kernel says of itself; never to decide

@@ -2,8 +2,8 @@
 
 /// A plain value that a BPF program and Rust read alike: a map's key or value, an event.
 ///
-/// Integers, arrays of them, and the structs that libbpf-cargo generates from a skeleton's BTF, named in
-/// [`crate::skeleton!`].
+/// Integers, arrays of them, and the structs that the build script writes from a program's keys, values and
+/// events, with padding written out as fields.
 ///
 /// # Safety
 /// Every pattern of bytes is a value of the type, and it has no padding.
@@ -36,6 +36,13 @@ pub fn from_bytes<T: Record>(bytes: &[u8]) -> T {
     assert!(bytes.len() >= size_of::<T>(), "{} bytes for {}", bytes.len(), size_of::<T>());
     // SAFETY: the bytes are there, and every pattern of them is a record.
     unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
+}
+
+/// A record of zeros.
+#[must_use]
+pub fn zeroed<T: Record>() -> T {
+    // SAFETY: every pattern of bytes is a record, zeros among them.
+    unsafe { std::mem::zeroed() }
 }
 
 /// A name out of a kernel record (C's `char[]`): up to the first NUL, bytes that are not UTF-8 replaced.

@@ -1,0 +1,276 @@
+//! What a tool observes, and the ways to observe it.
+
+use crate::attach::target::Target;
+use crate::object::ProgramDef;
+use plugin_api::{Result, bail, ensure};
+
+/// One thing that a tool observes: a hook, with its ways, best first.
+///
+/// The programs of a hook are found by their names, `HOOK_KIND`, in the order of the source: `switch_btf`,
+/// `switch_raw`, `switch_tp` are three ways of the hook `switch`. `KIND` is one of btf, raw, tp, fentry,
+/// fexit, kprobe, kretprobe, uprobe, uretprobe, usdt, perf, lsm, cgroup, iter. Entry and return of one
+/// mechanism (fentry and fexit, kprobe and kretprobe, uprobe and uretprobe) are one way, taken together.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    name: &'static str,
+    before: Vec<Vec<&'static str>>,
+    only: Option<&'static str>,
+    optional: bool,
+    target: Target,
+}
+
+impl Hook {
+    /// A hook by its name.
+    #[must_use]
+    pub fn of(name: &'static str) -> Self {
+        Self { name, before: Vec::new(), only: None, optional: false, target: Target::Declared }
+    }
+
+    /// Ways of one program each, by their functions' names, in this order and before those that are found by
+    /// the hook's name.
+    #[must_use]
+    pub fn ways(mut self, programs: &[&'static str]) -> Self {
+        self.before.extend(programs.iter().map(|program| vec![*program]));
+        self
+    }
+
+    /// Only the ways of this kind, such as `kprobe`.
+    #[must_use]
+    pub fn only(mut self, kind: &'static str) -> Self {
+        self.only = Some(kind);
+        self
+    }
+
+    /// The tool can do without it.
+    #[must_use]
+    pub fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+
+    /// Where its programs attach, when their sections do not say it.
+    #[must_use]
+    pub fn target(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+}
+
+/// All that a tool observes.
+#[derive(Clone, Debug, Default)]
+pub struct Hooks {
+    /// Mechanisms, best first, of which one is taken as a whole.
+    sets: Vec<Vec<Hook>>,
+    /// Programs that the tool attaches by itself, or leaves alone.
+    others: Vec<&'static str>,
+}
+
+impl Hooks {
+    /// These hooks. Each falls by itself from way to way.
+    #[must_use]
+    pub fn all(hooks: impl IntoIterator<Item = Hook>) -> Self {
+        Self { sets: vec![hooks.into_iter().collect()], others: Vec::new() }
+    }
+
+    /// When one of the hooks so far cannot be attached: these in their place, all of them.
+    #[must_use]
+    pub fn or(mut self, hooks: impl IntoIterator<Item = Hook>) -> Self {
+        self.sets.push(hooks.into_iter().collect());
+        self
+    }
+
+    /// Programs that are loaded, and attached later by [`crate::Links`].
+    #[must_use]
+    pub fn later(mut self, programs: &[&'static str]) -> Self {
+        self.others.extend(programs);
+        self.sets.iter_mut().for_each(|set| {
+            set.extend(programs.iter().map(|program| Hook {
+                before: vec![vec![program]],
+                target: Target::Later,
+                ..Hook::of(program)
+            }));
+        });
+        self
+    }
+
+    /// Leaves out programs of the object that no hook names.
+    #[must_use]
+    pub fn without(mut self, programs: &[&'static str]) -> Self {
+        self.others.extend(programs);
+        self
+    }
+
+    /// One hook for each name in front of a known kind, which is what a tool has when it says nothing.
+    #[must_use]
+    pub(crate) fn by_name(programs: &[&'static ProgramDef]) -> Self {
+        let mut hooks: Vec<Hook> = Vec::new();
+        for program in programs {
+            let name = split(program.name).map_or(program.name, |(hook, _)| hook);
+            if !hooks.iter().any(|hook| hook.name == name) {
+                hooks.push(Hook::of(name));
+            }
+        }
+        Self::all(hooks)
+    }
+
+    /// The sets with their ways resolved.
+    ///
+    /// # Errors
+    /// A hook has no program, or a program has no hook: the author's mistake, seen at the first start.
+    pub(crate) fn resolve(&self, programs: &[&'static ProgramDef]) -> Result<Vec<Vec<Resolved>>> {
+        let sets: Vec<Vec<Resolved>> = self
+            .sets
+            .iter()
+            .map(|set| set.iter().map(|hook| resolve(hook, programs)).collect())
+            .collect::<Result<_>>()?;
+        for program in programs {
+            let named = sets.iter().flatten().any(|hook| hook.names(program.name));
+            ensure!(
+                named || self.others.contains(&program.name) || self.leaves_out(program.name),
+                "program `{}` belongs to no hook and would never run: name it HOOK_KIND, or name it \
+                 in Hooks::without",
+                program.name
+            );
+        }
+        Ok(sets)
+    }
+
+    /// A way that `only` excludes.
+    fn leaves_out(&self, program: &'static str) -> bool {
+        let hooks = self.sets.iter().flatten().filter(|hook| hook.only.is_some());
+        split(program).is_some_and(|(name, _)| hooks.into_iter().any(|hook| hook.name == name))
+    }
+}
+
+/// A hook whose programs are known.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    pub(crate) name: &'static str,
+    /// Best first; each is a set of programs.
+    pub(crate) ways: Vec<Vec<&'static str>>,
+    pub(crate) optional: bool,
+    pub(crate) target: Target,
+}
+
+impl Resolved {
+    fn names(&self, program: &str) -> bool {
+        self.ways.iter().flatten().any(|name| *name == program)
+    }
+}
+
+/// Kinds with the mechanism that they are part of.
+const KINDS: [(&str, &str); 14] = [
+    ("btf", "btf"),
+    ("raw", "raw"),
+    ("tp", "tp"),
+    ("fentry", "fentry"),
+    ("fexit", "fentry"),
+    ("kprobe", "kprobe"),
+    ("kretprobe", "kprobe"),
+    ("uprobe", "uprobe"),
+    ("uretprobe", "uprobe"),
+    ("usdt", "usdt"),
+    ("perf", "perf"),
+    ("lsm", "lsm"),
+    ("cgroup", "cgroup"),
+    ("iter", "iter"),
+];
+
+/// The hook of a program, and its mechanism.
+fn split(program: &'static str) -> Option<(&'static str, &'static str)> {
+    let (hook, kind) = program.rsplit_once('_')?;
+    let (_, mechanism) = KINDS.iter().find(|(known, _)| *known == kind)?;
+    Some((hook, mechanism))
+}
+
+fn resolve(hook: &Hook, programs: &[&'static ProgramDef]) -> Result<Resolved> {
+    let mut ways = hook.before.clone();
+    for name in hook.before.iter().flatten() {
+        ensure!(
+            programs.iter().any(|program| program.name == *name),
+            "hook `{}` names a program `{name}`, which the object does not have",
+            hook.name
+        );
+    }
+    let mut mechanisms: Vec<(&str, Vec<&'static str>)> = Vec::new();
+    for program in programs {
+        let (name, mechanism) = match split(program.name) {
+            Some(found) => found,
+            None if program.name == hook.name && hook.before.is_empty() => (program.name, ""),
+            None => continue,
+        };
+        if name != hook.name
+            || hook.only.is_some_and(|only| only != mechanism)
+            || ways.iter().flatten().any(|way| *way == program.name)
+        {
+            continue;
+        }
+        match mechanisms.iter_mut().find(|(known, _)| *known == mechanism) {
+            Some((_, way)) => way.push(program.name),
+            None => mechanisms.push((mechanism, vec![program.name])),
+        }
+    }
+    ways.extend(mechanisms.into_iter().map(|(_, way)| way));
+    if ways.is_empty() {
+        let known: Vec<_> = programs.iter().map(|program| program.name).collect();
+        bail!(
+            "hook `{}` has no program {}_KIND; the object has {}",
+            hook.name,
+            hook.name,
+            known.join(", ")
+        );
+    }
+    Ok(Resolved { name: hook.name, ways, optional: hook.optional, target: hook.target.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    macro_rules! programs {
+        ($($name:literal),+) => {
+            [$(&ProgramDef { name: $name, section: "", maps: &[] }),+]
+        };
+    }
+
+    #[test]
+    fn programs_are_ways_of_the_hook_that_their_names_begin_with() {
+        let programs = programs!["exit_btf", "exit_raw", "unlink_fentry", "unlink_fexit", "exit_tp"];
+        let sets = Hooks::by_name(&programs).resolve(&programs).unwrap();
+        let ways: Vec<_> = sets[0].iter().map(|hook| (hook.name, hook.ways.clone())).collect();
+        assert_eq!(
+            ways,
+            [
+                ("exit", vec![vec!["exit_btf"], vec!["exit_raw"], vec!["exit_tp"]]),
+                ("unlink", vec![vec!["unlink_fentry", "unlink_fexit"]]),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_better_way_comes_first() {
+        let programs = programs!["exit_btf", "exit_group_btf"];
+        let hooks = Hooks::all([Hook::of("exit").ways(&["exit_group_btf"])]);
+        let sets = hooks.resolve(&programs).unwrap();
+        assert_eq!(sets[0][0].ways, [["exit_group_btf"], ["exit_btf"]]);
+    }
+
+    #[test]
+    fn a_program_without_a_hook_is_an_error_that_names_it() {
+        let programs = programs!["exit_btf", "enter_btf"];
+        let error = Hooks::all([Hook::of("exit")]).resolve(&programs).unwrap_err().to_string();
+        assert!(error.contains("`enter_btf` belongs to no hook"), "{error}");
+        let error = Hooks::all([Hook::of("exi")]).resolve(&programs).unwrap_err().to_string();
+        assert!(error.contains("no program exi_KIND") && error.contains("exit_btf"), "{error}");
+        let without = Hooks::all([Hook::of("exit")]).without(&["enter_btf"]);
+        assert!(without.resolve(&programs).is_ok());
+    }
+
+    #[test]
+    fn only_one_kind_leaves_the_others_out() {
+        let programs = programs!["unlink_fentry", "unlink_fexit", "unlink_kprobe"];
+        let hooks = Hooks::all([Hook::of("unlink").only("kprobe")]);
+        let sets = hooks.resolve(&programs).unwrap();
+        assert_eq!(sets[0][0].ways, [["unlink_kprobe"]]);
+    }
+}

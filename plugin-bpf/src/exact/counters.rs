@@ -1,0 +1,93 @@
+//! `COUNTERS` and `COUNTER_ARRAY`: counts of few, known keys.
+
+use super::{Extent, Idle, Lost, Piece};
+use crate::exact::banks::Banks;
+use plugin_api::Result;
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+
+/// The names of a `COUNTERS` map, as a struct of numbers. The build script writes it from the C enum.
+pub trait Named {
+    /// The counts, in the enum's order.
+    fn of(counts: &[u64]) -> Self;
+}
+
+/// Counts that BPF programs add to with `counters_add`, since the tick before.
+///
+/// They are never reset: a counter only grows, in a bank of its CPU, and a tick's count is the difference
+/// to the reading before. So nothing is lost, nothing is counted twice, and a tick costs no system call.
+/// Use it for keys that are known and few: signals, errno values, states.
+pub struct Counters<N> {
+    array: CounterArray,
+    _names: PhantomData<fn() -> N>,
+}
+
+impl<N: Named> Counters<N> {
+    pub(crate) fn new(banks: Option<Banks>, len: usize) -> Self {
+        Self { array: CounterArray::new(banks, len), _names: PhantomData }
+    }
+
+    /// How much each grew since the tick before.
+    #[must_use]
+    pub fn take(&self) -> N {
+        N::of(&self.array.grown)
+    }
+}
+
+impl<N> Piece for Counters<N> {
+    fn cut(&mut self, idle: Idle, lost: Lost) -> Result<()> {
+        self.array.cut(idle, lost)
+    }
+    fn extent(&self) -> Option<Extent> {
+        None // the compiler checks its names: it loses nothing
+    }
+}
+
+/// The same by number, for `COUNTER_ARRAY(name, n)`.
+pub struct CounterArray {
+    banks: Option<Banks>,
+    before: Vec<u64>,
+    grown: Vec<u64>,
+    lost: Lost,
+}
+
+impl CounterArray {
+    pub(crate) fn new(banks: Option<Banks>, len: usize) -> Self {
+        Self { banks, before: vec![0; len], grown: vec![0; len], lost: Lost::default() }
+    }
+
+    /// How much the i-th counter grew since the tick before.
+    ///
+    /// # Panics
+    /// `i` is not below the declared `n`.
+    #[must_use]
+    pub fn take(&self, i: usize) -> u64 {
+        self.grown[i]
+    }
+
+    /// All of them that grew, with their numbers.
+    pub fn grown(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.grown.iter().copied().enumerate().filter(|(_, n)| *n > 0)
+    }
+
+    /// Additions past the end.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        self.lost
+    }
+}
+
+impl Piece for CounterArray {
+    fn cut(&mut self, _: Idle, lost: Lost) -> Result<()> {
+        self.lost = lost;
+        let Some(banks) = &self.banks else { return Ok(()) };
+        for (i, (before, grown)) in self.before.iter_mut().zip(&mut self.grown).enumerate() {
+            let now: u64 = banks.iter().map(|bank| bank[i].load(Ordering::Relaxed)).sum();
+            *grown = now - std::mem::replace(before, now);
+        }
+        Ok(())
+    }
+    fn extent(&self) -> Option<Extent> {
+        Some(Extent { keys: None, lost: self.lost })
+    }
+}

@@ -1,0 +1,68 @@
+//! `PAIRS`: the begin and the end of something.
+
+use super::{Extent, Idle, Lost, Piece};
+use crate::Record;
+use crate::maps::RawMap;
+use crate::object::record::{bytes, from_bytes};
+use plugin_api::Result;
+use std::marker::PhantomData;
+
+/// What has begun and not yet ended: state that no tick resets.
+///
+/// Programs note begins and ends by themselves (`pairs_begin`, `pairs_end`, `pairs_died`). User space looks
+/// for what will never end.
+pub struct Pairs<K, V> {
+    map: Option<RawMap>,
+    lost: Lost,
+    /// Entries that [`Pairs::retain`] removed in this tick.
+    removed: u64,
+    under_way: Option<u64>,
+    _types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: Record, V: Record> Pairs<K, V> {
+    pub(crate) fn new(map: Option<RawMap>) -> Self {
+        Self { map, lost: Lost::default(), removed: 0, under_way: None, _types: PhantomData }
+    }
+
+    /// Begins without an end and ends without a begin, since the tick before, by cause.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        Lost { died: self.lost.died + self.removed, ..self.lost }
+    }
+
+    /// Looks at all that is under way and removes what `keep` refuses: threads that are gone, sockets that
+    /// never answered. What was removed counts as `died`. It walks the whole map: not for every tick.
+    ///
+    /// An entry that ends meanwhile is not counted here, and one that begins anew under the same key within
+    /// the microseconds between looking and removing is removed too.
+    ///
+    /// # Errors
+    /// The kernel refused to read.
+    pub fn retain(&mut self, mut keep: impl FnMut(K, V) -> bool) -> Result<()> {
+        let Some(map) = &self.map else { return Ok(()) };
+        let mut gone: Vec<K> = Vec::new();
+        let mut kept = 0;
+        map.lookup_batch(|key, value| {
+            let key = from_bytes(key);
+            if keep(key, from_bytes(value)) { kept += 1 } else { gone.push(key) }
+        })?;
+        self.under_way = Some(kept);
+        for key in gone {
+            self.removed += u64::from(map.delete(bytes(&key))?);
+        }
+        Ok(())
+    }
+}
+
+impl<K: Record, V: Record> Piece for Pairs<K, V> {
+    fn cut(&mut self, _: Idle, lost: Lost) -> Result<()> {
+        self.lost = lost;
+        self.removed = 0;
+        self.under_way = None;
+        Ok(())
+    }
+    fn extent(&self) -> Option<Extent> {
+        self.map.as_ref().map(|_| Extent { keys: self.under_way, lost: self.lost() })
+    }
+}

@@ -1,0 +1,143 @@
+//! What changes in an object between open and load: sizes, kinds of maps, constants, offsets.
+
+use super::load::{Failure, Terms};
+use super::{Code, PieceKind, max_threads};
+use crate::attach::tracepoint;
+use crate::exact::banks::banks;
+use libbpf_rs::{MapType, OpenMapMut, OpenObject};
+use plugin_api::{Result, ensure};
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+/// In `max_entries`: the rest is for one CPU (`UNITY_BANKED` in unity/base.h).
+const BANKED: u32 = 1 << 29;
+/// Below the bits that hold a histogram's divisor (`UNITY_DIV`).
+const LEN: u32 = (1 << 27) - 1;
+/// As `max_entries`: one for every thread (`PER_THREAD`).
+const PER_THREAD: u32 = (1 << 28) | 1;
+
+pub(super) fn prepare(
+    open: &mut OpenObject,
+    code: &'static Code,
+    terms: &Terms<'_>,
+) -> Result<(), Failure> {
+    let used = used_maps(code, terms.programs);
+    let perf_buffers = terms.settings.perf_buffers || !has_ring_buffer();
+    // In an NMI the kernel may have no memory to give: entries are allocated beforehand.
+    let nmi = code.programs.iter().any(|program| {
+        terms.programs.contains(program.name) && program.section.starts_with("perf_event")
+    });
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        let mut change = || -> Result<()> {
+            if code.maps.contains(&name.as_str()) && !used.contains(name.as_str())
+                || terms.settings.without.iter().any(|map| is_of(&name, map))
+            {
+                return Ok(map.set_autocreate(false)?);
+            }
+            if let (Some(cells), "unity_cut") = (terms.cells, name.as_str()) {
+                map.set_max_entries(banks())?;
+                return Ok(map.reuse_fd(cells)?);
+            }
+            fit(&mut map, code, &name, perf_buffers, nmi)?;
+            let sizes = terms.settings.entries.iter();
+            for (_, entries) in sizes.filter(|(map, _)| is_of(&name, map)) {
+                map.set_max_entries((*entries).max(1))?;
+            }
+            data(&mut map, &name, terms, perf_buffers)
+        };
+        change().map_err(|error| Failure::of_object(format!("map `{name}`: {error:#}")))?;
+        if name == ".rodata.unity_record"
+            && let Some(records) = map.initial_value_mut()
+        {
+            tracepoint::fill(records, code, terms.programs)?;
+        }
+    }
+    Ok(())
+}
+
+/// A map by its name, and its second half.
+fn is_of(name: &str, map: &str) -> bool {
+    name.strip_prefix(map).is_some_and(|rest| matches!(rest, "" | "__b" | "__scratch"))
+}
+
+fn used_maps(code: &Code, programs: &BTreeSet<&'static str>) -> BTreeSet<&'static str> {
+    let loaded = code.programs.iter().filter(|program| programs.contains(program.name));
+    loaded.flat_map(|program| program.maps.iter().copied()).collect()
+}
+
+/// Size and kind of a map on this machine.
+fn fit(map: &mut OpenMapMut<'_>, code: &Code, name: &str, perf: bool, nmi: bool) -> Result<()> {
+    let declared = map.max_entries();
+    let piece = code.pieces.iter().find(|piece| is_of(name, piece.name)).map(|piece| piece.kind);
+    if declared & BANKED != 0 {
+        map.set_max_entries((declared & LEN) * banks())?;
+        return Ok(());
+    }
+    if declared == PER_THREAD {
+        map.set_max_entries(max_threads())?;
+    } else if piece == Some(PieceKind::Halves) {
+        map.set_max_entries(declared & LEN)?;
+    }
+    let grows = piece == Some(PieceKind::Halves) || map.max_entries() != declared;
+    let is_hash = map.map_type() == MapType::Hash;
+    if is_hash && !nmi && (grows || piece == Some(PieceKind::Pairs)) && allocates_anywhere() {
+        let flags = map.map_flags() | libbpf_sys::BPF_F_NO_PREALLOC;
+        map.set_map_flags(flags)?;
+    }
+    if piece == Some(PieceKind::Events) && map.map_type() == MapType::RingBuf {
+        map.set_value_size(0)?; // the type was for Rust
+        if perf {
+            map.set_type(MapType::PerfEventArray)?;
+            map.set_key_size(4)?;
+            map.set_value_size(4)?;
+            map.set_max_entries(0)?; // libbpf: one for every CPU
+        }
+    }
+    Ok(())
+}
+
+/// Constants.
+fn data(map: &mut OpenMapMut<'_>, name: &str, terms: &Terms<'_>, perf: bool) -> Result<()> {
+    let value = match name {
+        ".rodata.unity" => Some(u32::from(perf).to_ne_bytes().to_vec()),
+        ".rodata.unity_filter" => terms.settings.filter.clone(),
+        _ if name.ends_with(".rodata") => Some(terms.settings.rodata.clone()),
+        _ => None,
+    };
+    if let (Some(value), Some(memory)) = (value, map.initial_value_mut()) {
+        ensure!(
+            value.len() <= memory.len(),
+            "{} bytes of constants for {}",
+            value.len(),
+            memory.len()
+        );
+        memory[..value.len()].copy_from_slice(&value);
+    }
+    Ok(())
+}
+
+/// Tries to make one: ring buffers came with Linux 5.8.
+fn has_ring_buffer() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| MapType::RingBuf.is_supported().unwrap_or(false))
+}
+
+/// Whether a hash can allocate its entries from any program: since Linux 6.1 (fba1a1c6c912 "bpf: Convert hash
+/// map to bpf_mem_alloc"). Before, the verifier warns in the kernel's log of such a map in a tracing program.
+/// User ring buffers came with the same version and can be tried without that warning.
+fn allocates_anywhere() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| MapType::UserRingBuf.is_supported().unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of;
+
+    #[test]
+    fn a_map_is_known_with_its_second_half_and_no_other() {
+        assert!(is_of("comms", "comms") && is_of("comms__b", "comms"));
+        assert!(!is_of("comms2", "comms") && !is_of("comm", "comms"));
+    }
+}

@@ -1,0 +1,57 @@
+//! What a tool sets before its programs are loaded: constants, sizes, maps that its options leave out.
+
+use super::{Consts, Object};
+use crate::exact::CutKind;
+
+/// Settings of one object, made by [`crate::Tool::setup`].
+pub struct Setup<O: Object> {
+    /// The program's `const volatile` variables, with the values of the source.
+    pub consts: O::Consts,
+    pub(crate) settings: Settings,
+}
+
+/// Settings by map, and switches for tests.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub(crate) entries: Vec<(&'static str, u32)>,
+    pub(crate) without: Vec<&'static str>,
+    pub(crate) perf_buffers: bool,
+    pub(crate) cut: Option<CutKind>,
+    pub(crate) rodata: Vec<u8>,
+    pub(crate) filter: Option<Vec<u8>>,
+}
+
+impl<O: Object> Setup<O> {
+    pub(crate) fn new(rodata: Vec<u8>) -> Self {
+        let consts = O::Consts::read(&rodata);
+        Self { consts, settings: Settings { rodata, ..Settings::default() } }
+    }
+
+    /// Another size for a map than the declared one, in entries.
+    pub fn entries(&mut self, map: O::Map, entries: u32) {
+        self.settings.entries.push((map.into(), entries));
+    }
+
+    /// Does not create a map that the options make useless. The program must not reach it: guard its use by a
+    /// constant.
+    pub fn without(&mut self, map: O::Map) {
+        self.settings.without.push(map.into());
+    }
+
+    /// Uses perf buffers for `EVENTS`, as on kernels before 5.8; for tests.
+    #[doc(hidden)]
+    pub fn perf_buffers(&mut self) {
+        self.settings.perf_buffers = true;
+    }
+
+    /// Enters the cut in this way, whatever the kernel can do; for tests and benchmarks.
+    #[doc(hidden)]
+    pub fn force_cut(&mut self, kind: CutKind) {
+        self.settings.cut = Some(kind);
+    }
+
+    pub(crate) fn finish(mut self) -> Settings {
+        self.consts.write(&mut self.settings.rodata);
+        self.settings
+    }
+}

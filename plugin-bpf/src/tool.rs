@@ -1,0 +1,234 @@
+//! A tool: what it observes and how a cut becomes rows. All else is done here.
+
+use crate::attach::{Attached, Hooks, attach};
+use crate::exact::banks::Banks;
+use crate::exact::cut::{Cut, Flip};
+use crate::exact::losses::Losses;
+use crate::exact::{CutKind, Idle, Piece};
+use crate::map_report::MapReport;
+use crate::object::{Code, Lent, Loaded, Maps, Object, PieceDef, ProgramDef, Settings, Setup, rodata};
+use plugin_api::{Lines, Options, Plugin, Result, Tick, anyhow, bail};
+
+/// A tool. [`crate::export_tool!`] makes a plugin of it.
+pub trait Tool: Sized + Send + 'static {
+    /// Its section `[plugin.NAME]`, declared with `options!`; `NoOptions` when there is none.
+    type Options: Options;
+    /// Its program: `skel::Object`, or a pair of two skeletons' objects, which share one cut.
+    type Object: ObjectSet;
+
+    /// Makes the tool's own state.
+    ///
+    /// # Errors
+    /// The options do not go together; says which, and what to do.
+    fn new(options: Self::Options) -> Result<Self>;
+
+    /// Sets constants and sizes before loading.
+    ///
+    /// # Errors
+    /// As [`Tool::new`].
+    fn setup(&self, _setup: &mut <Self::Object as ObjectSet>::Setup) -> Result<()> {
+        Ok(())
+    }
+
+    /// What it observes. Without it, each name in front of a known kind is a hook (see [`crate::Hook`]).
+    fn hooks(&self) -> Hooks {
+        Hooks::by_name(&<Self::Object as ObjectSet>::programs())
+    }
+
+    /// Looks after links that come and go, at every tick before the cut.
+    ///
+    /// # Errors
+    /// Becomes the error of the tick, whose rows are made all the same.
+    fn tend(&mut self, _attached: &mut Attached) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes rows of what happened since the tick before. All of `maps` is of one cut.
+    ///
+    /// # Errors
+    /// What was pushed before it is kept and sent.
+    fn rows(
+        &mut self,
+        tick: &Tick,
+        maps: &mut <Self::Object as ObjectSet>::Maps,
+        lines: &mut Lines,
+    ) -> Result<()>;
+}
+
+/// One object, or a pair.
+pub trait ObjectSet: 'static {
+    /// Its maps.
+    type Maps: Send + 'static;
+    /// Its settings.
+    type Setup;
+    #[doc(hidden)]
+    fn codes() -> Vec<&'static Code>;
+    #[doc(hidden)]
+    fn setup(rodata: Vec<Vec<u8>>) -> Self::Setup;
+    #[doc(hidden)]
+    fn settings(setup: Self::Setup) -> Vec<Settings>;
+    #[doc(hidden)]
+    fn maps(loaded: &[Loaded]) -> Result<Self::Maps>;
+    #[doc(hidden)]
+    fn pieces(maps: &mut Self::Maps) -> Vec<Vec<(&'static PieceDef, &mut dyn Piece)>>;
+
+    /// All programs.
+    #[doc(hidden)]
+    fn programs() -> Vec<&'static ProgramDef> {
+        Self::codes().into_iter().flat_map(|code| code.programs.iter()).collect()
+    }
+}
+
+impl<O: Object> ObjectSet for O {
+    type Maps = O::Maps;
+    type Setup = Setup<O>;
+    fn codes() -> Vec<&'static Code> {
+        vec![O::CODE]
+    }
+    fn setup(mut rodata: Vec<Vec<u8>>) -> Setup<O> {
+        Setup::new(rodata.remove(0))
+    }
+    fn settings(setup: Setup<O>) -> Vec<Settings> {
+        vec![setup.finish()]
+    }
+    fn maps(loaded: &[Loaded]) -> Result<O::Maps> {
+        O::Maps::of(&Lent(&loaded[0]))
+    }
+    fn pieces(maps: &mut O::Maps) -> Vec<Vec<(&'static PieceDef, &mut dyn Piece)>> {
+        vec![maps.pieces()]
+    }
+}
+
+impl<A: Object, B: Object> ObjectSet for (A, B) {
+    type Maps = (A::Maps, B::Maps);
+    type Setup = (Setup<A>, Setup<B>);
+    fn codes() -> Vec<&'static Code> {
+        vec![A::CODE, B::CODE]
+    }
+    fn setup(mut rodata: Vec<Vec<u8>>) -> Self::Setup {
+        let second = rodata.remove(1);
+        (Setup::new(rodata.remove(0)), Setup::new(second))
+    }
+    fn settings((a, b): Self::Setup) -> Vec<Settings> {
+        vec![a.finish(), b.finish()]
+    }
+    fn maps(loaded: &[Loaded]) -> Result<Self::Maps> {
+        Ok((A::Maps::of(&Lent(&loaded[0]))?, B::Maps::of(&Lent(&loaded[1]))?))
+    }
+    fn pieces((a, b): &mut Self::Maps) -> Vec<Vec<(&'static PieceDef, &mut dyn Piece)>> {
+        vec![a.pieces(), b.pieces()]
+    }
+}
+
+/// A running tool: what [`crate::export_tool!`] exports.
+pub struct Running<T: Tool> {
+    tool: T,
+    maps: <T::Object as ObjectSet>::Maps,
+    cut: Option<Cut>,
+    losses: Vec<Option<Losses>>,
+    report: MapReport,
+    attached: Attached,
+}
+
+impl<T: Tool> Plugin for Running<T> {
+    type Options = T::Options;
+
+    fn init(options: T::Options) -> Result<Self> {
+        Self::start(T::new(options)?)
+    }
+
+    fn call(&mut self, tick: &Tick, lines: &mut Lines) -> Result<()> {
+        let tended = self.tool.tend(&mut self.attached);
+        let cut = self.cut();
+        let rows = match &cut {
+            Err(error) if error.is::<Postponed>() => Ok(()),
+            _ => self.tool.rows(tick, &mut self.maps, lines),
+        };
+        let maps = self.report.push(tick, &self.attached, &T::Object::pieces(&mut self.maps), lines);
+        let programs = self.attached.report(lines);
+        cut.and(rows).and(tended).and(maps).and(programs)
+    }
+}
+
+/// A sleepable program held the old half past the deadline.
+#[derive(Debug)]
+struct Postponed;
+
+impl std::fmt::Display for Postponed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a sleepable program did not end in time: the next tick covers this one too")
+    }
+}
+impl std::error::Error for Postponed {}
+
+impl<T: Tool> Running<T> {
+    /// Loads and attaches a tool.
+    ///
+    /// # Errors
+    /// Its settings are wrong, or no way to attach works; says each and why.
+    #[doc(hidden)]
+    pub fn start(tool: T) -> Result<Self> {
+        let codes = T::Object::codes();
+        let constants = codes.iter().map(|code| rodata(code));
+        let constants: Result<Vec<_>, _> = constants.collect();
+        let mut setup = T::Object::setup(constants.map_err(|failure| anyhow!("{failure}"))?);
+        tool.setup(&mut setup)?;
+        let settings = T::Object::settings(setup);
+        let kind = settings.iter().find_map(|settings| settings.cut);
+        let kind = kind.unwrap_or_else(CutKind::of_this_kernel);
+        let attached = attach(&codes, &settings, &tool.hooks(), kind)?;
+        let objects = attached.objects();
+        let cells = objects.iter().find_map(|object| object.map("unity_cut"));
+        let cut = cells.map(|map| Banks::of(&map)).transpose()?;
+        let losses = objects.iter().map(|object| {
+            object.map("unity_lost").map(|map| Ok(Losses::new(Banks::of(&map)?))).transpose()
+        });
+        Ok(Self {
+            maps: T::Object::maps(objects)?,
+            cut: cut.map(|cells| Cut::new(cells, kind, attached.is_sleepable())),
+            losses: losses.collect::<Result<_>>()?,
+            report: MapReport::default(),
+            attached,
+            tool,
+        })
+    }
+
+    /// One cut through all pieces of all objects.
+    fn cut(&mut self) -> Result<()> {
+        let idle = match self.cut.as_mut().map(Cut::flip).transpose()? {
+            Some(Flip::Quiet(half)) => half,
+            Some(Flip::Busy) => bail!(Postponed),
+            None => 0, // no program enters it
+        };
+        let mut result = Ok(());
+        for (pieces, losses) in T::Object::pieces(&mut self.maps).into_iter().zip(&mut self.losses) {
+            for (def, piece) in pieces {
+                let lost = losses.as_mut().map(|losses| losses.take(def.number));
+                let cut = piece.cut(Idle::new(idle), lost.unwrap_or_default());
+                result = result.and(cut);
+            }
+        }
+        result
+    }
+
+    /// The tool, for its tests.
+    #[doc(hidden)]
+    pub fn tool(&mut self) -> &mut T {
+        &mut self.tool
+    }
+
+    /// What is attached, for tests.
+    #[doc(hidden)]
+    pub fn attached(&self) -> &Attached {
+        &self.attached
+    }
+}
+
+/// Exports a tool as a plugin: `export_tool!(Runqlat: runqlat, runqlat_comm);`, the type that implements
+/// [`Tool`] and, behind the colon, the tables that it fills.
+#[macro_export]
+macro_rules! export_tool {
+    ($tool:ty: $($table:ident),+ $(,)?) => {
+        $crate::plugin_api::export_plugin!($crate::Running<$tool>: $($table),+);
+    };
+}
