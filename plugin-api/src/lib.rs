@@ -21,6 +21,7 @@ pub mod options;
 mod plugin;
 pub mod rt;
 mod table;
+pub mod text;
 
 pub use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 pub use histogram::Snapshot;
