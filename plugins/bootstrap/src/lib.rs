@@ -210,7 +210,7 @@ export_plugin!(Bootstrap: bootstrap, bootstrap_comm, bootstrap_event);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use collector::testing::{Harness, Line};
+    use plugin_testing::{Harness, Line};
     use std::os::unix::process::CommandExt as _;
     use std::process::{Child, Command};
 

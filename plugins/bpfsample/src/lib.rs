@@ -40,7 +40,7 @@ export_plugin!(Bpfsample: bpfsample);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use collector::testing::Harness;
+    use plugin_testing::Harness;
 
     #[test]
     fn every_show_is_counted() {

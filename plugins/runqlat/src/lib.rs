@@ -152,7 +152,7 @@ export_plugin!(Runqlat: runqlat, runqlat_comm);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use collector::testing::Harness;
+    use plugin_testing::Harness;
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
