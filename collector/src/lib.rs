@@ -4,15 +4,11 @@
 //! ([`sink`], [`encode`]); the lines of a call are a [`batch`]; the router hands it to every [`output`],
 //! each with a queue and a thread of its own. The main thread ([`run`]) watches, keeps time and reports
 //! ([`metrics`]).
-//!
-//! Tools use [`testing`] in their own tests.
 
 pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod elf;
-pub mod encode;
-mod escape;
 pub mod folder;
 pub mod health;
 pub mod ledger;
@@ -21,14 +17,13 @@ pub mod metrics;
 pub mod nearest;
 pub mod output;
 pub mod process;
-pub mod read;
 pub mod run;
 pub mod runner;
 pub mod schedule;
 pub mod show;
 pub mod signals;
-pub mod sink;
 pub mod start;
 pub mod stop;
-pub mod testing;
 pub mod tick;
+
+pub use line_encoder::{encode, read, sink};

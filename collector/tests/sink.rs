@@ -3,10 +3,10 @@
 use collector::encode::Tags;
 use collector::read::{Line, read};
 use collector::sink::{Dropped, Limits, Sink, Terms};
-use collector::testing::{Harness, Value};
 use plugin_api::abi::{HostCtx, NO_SCHEMA, Status, TICK_TIME, Val};
 use plugin_api::abi_stable::std_types::{RSlice, RStr};
 use plugin_api::prelude::*;
+use plugin_testing::{Harness, Value};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

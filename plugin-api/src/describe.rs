@@ -60,10 +60,23 @@ pub struct PluginOption {
     pub name: String,
     /// What it does.
     pub text: String,
-    /// Its type, in words of the configuration file.
+    /// Its type, in words of the configuration file, and behind it in parentheses the allowed values when
+    /// the type does not say them: `whole number (1 to 1000)`. Starts with `optional` when a value may be
+    /// missing.
     pub kind: String,
-    /// Its value when it is not given.
+    /// Its value when it is not given; null: none. A value must have the same JSON type, unless it is null.
     pub default: serde_json::Value,
+    /// A value of another JSON type that is allowed too: a size is a text, or a number of bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also: Option<serde_json::Value>,
+}
+
+impl PluginOption {
+    /// Its type behind `must be`: `a whole number (1 to 1000)`, `true or false`.
+    #[must_use]
+    pub fn expected(&self) -> String {
+        crate::options::with_article(&self.kind)
+    }
 }
 
 impl Description {

@@ -1,8 +1,8 @@
 //! What the collector and its plugins share.
 //!
 //! A plugin is a shared library with one `impl` [`Plugin`] and one [`export_plugin!`]. Its tables are
-//! declared with [`table!`], its options with [`options!`]; names, types, units, documentation, the
-//! encoding and the answer to `collector describe` all come from those two declarations.
+//! declared with [`table!`], its options with [`options!`] and [`choice!`]; names, types, units, documentation, the
+//! encoding and the answer to `collector describe` all come from those declarations.
 //!
 //! The types that cross the boundary live in [`abi`]; authors never see them.
 #![deny(missing_docs)]
@@ -21,11 +21,12 @@ pub mod options;
 mod plugin;
 pub mod rt;
 mod table;
+pub mod text;
 
 pub use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 pub use histogram::Snapshot;
 pub use lines::Lines;
-pub use options::{NoOptions, OptionValue, Options};
+pub use options::{Bytes, NoOptions, OptionType, OptionValue, Options};
 pub use plugin::{Plugin, Tick, after_call};
 pub use table::{FieldDef, FieldValue, Kind, Row, TableDef, TagDef, Text, Unit};
 
@@ -35,7 +36,7 @@ pub use {abi_stable, log, serde_json, smallvec};
 /// All that a plugin's source needs in scope.
 pub mod prelude {
     pub use crate::{
-        Context as _, Lines, NoOptions, Plugin, Result, Snapshot, Text, Tick, anyhow, bail, ensure,
-        export_plugin, log, options, table,
+        Bytes, Context as _, Lines, NoOptions, Plugin, Result, Snapshot, Text, Tick, anyhow, bail,
+        choice, ensure, export_plugin, log, options, table,
     };
 }

@@ -1,7 +1,7 @@
 //! The books balance: what was counted, dropped and missed is what happened.
 
-use collector::testing::{Harness, Line};
 use plugin_api::histogram::slot;
+use plugin_testing::{Harness, Line};
 use std::time::{Duration, Instant};
 use system_tests::calls::Calls;
 use system_tests::exact::{

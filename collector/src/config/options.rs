@@ -2,7 +2,7 @@
 
 use super::HOST_KEYS;
 use crate::nearest::{did_you_mean, nearest};
-use plugin_api::describe::{self, Description};
+use plugin_api::describe::Description;
 use serde_json::Value;
 
 /// An option as it stands in the configuration.
@@ -26,8 +26,10 @@ pub fn to_json(given: &[PluginOption], plugin: &Description) -> Result<String, S
         let Some(known) = plugin.options.iter().find(|option| option.name == *name) else {
             return Err(format!("{place}: {}", unknown(name, plugin)));
         };
-        if !same_type(&known.default, value) {
-            return Err(format!("{place}: option `{name}` must be {}, not {value}", kind(known)));
+        let also = known.also.as_ref();
+        if !same_type(&known.default, value) && !also.is_some_and(|also| same_type(also, value)) {
+            let expected = known.expected();
+            return Err(format!("{place}: option `{name}` must be {expected}, not {value}"));
         }
         object.insert(name.clone(), value.clone());
     }
@@ -43,11 +45,6 @@ fn unknown(name: &str, plugin: &Description) -> String {
         own => format!("the options of `{}` are {}", plugin.name, own.join(", ")),
     };
     format!("unknown option `{name}`{near}: {known}")
-}
-
-fn kind(option: &describe::PluginOption) -> String {
-    let article = if option.kind.starts_with("true") { "" } else { "a " };
-    format!("{article}{}", option.kind)
 }
 
 /// Whether a value can stand for a default. The plugin itself looks closer, in `init`.
@@ -117,6 +114,31 @@ mod tests {
                 _ => panic!("{name}: {result:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_size_is_a_text_or_a_number_and_what_may_be_missing_is_left_to_the_plugin() {
+        let mut plugin = plugin(&[
+            ("room", "size such as \"64KiB\"", json!("64KiB")),
+            ("sizes", "list of sizes such as \"64KiB\"", json!(["64KiB"])),
+            ("pid", "optional whole number", Value::Null),
+        ]);
+        plugin.options[0].also = Some(json!(0));
+        plugin.options[1].also = Some(json!([]));
+        for (name, value) in [
+            ("room", json!("1MiB")),
+            ("room", json!(4096)),
+            ("sizes", json!(["1MiB", 4096])),
+            ("pid", json!(1)),
+            ("pid", json!("self")),
+        ] {
+            assert!(to_json(&given(name, value.clone()), &plugin).is_ok(), "{name} = {value}");
+        }
+        let refusal = |name, value| to_json(&given(name, value), &plugin).unwrap_err();
+        let text = refusal("room", json!(1.5));
+        assert!(text.ends_with("must be a size such as \"64KiB\", not 1.5"), "{text}");
+        let text = refusal("sizes", json!("1MiB"));
+        assert!(text.contains("must be a list of sizes"), "{text}");
     }
 
     #[test]

@@ -57,6 +57,17 @@ fn a_plugin_that_cannot_start_says_why_and_is_tried_again() {
 }
 
 #[test]
+fn a_value_that_the_plugin_refuses_is_the_reason_that_it_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.toml");
+    std::fs::write(&config, "[plugin.fails]\nat = \"cal\"\n").unwrap();
+    let ended = beside_good("fails", &["--config", config.to_str().unwrap()]);
+    let reasons = ended.reasons("fails");
+    let allowed = r#"option `at` must be a text ("", "init", "call" or "deinit"), not "cal""#;
+    assert!(reasons.contains(&format!("{allowed}: did you mean \"call\"?")), "{reasons}");
+}
+
+#[test]
 fn a_plugin_that_floods_is_cut_at_its_cap_and_the_rest_counted() {
     // Intervals of its own: a million refused rows take a while in a debug build.
     let plugins = folder(&["good", "floods"]);

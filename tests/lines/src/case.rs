@@ -2,7 +2,7 @@
 
 use crate::text;
 use arbitrary::{Arbitrary, Result, Unstructured};
-use collector::encode::{Refused, Schema, Tags, check_key, encode_row};
+use line_encoder::encode::{Refused, Schema, Tags, check_key, encode_row};
 use plugin_api::abi::{TICK_TIME, Tick, Val};
 use plugin_api::abi_stable::std_types::RStr;
 

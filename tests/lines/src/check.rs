@@ -1,7 +1,7 @@
 //! The property.
 
 use crate::{Case, Model};
-use collector::read::{Line, Value, read};
+use line_encoder::read::{Line, Value, read};
 
 /// What a case came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //! time and in other words than the encoder's.
 
 use crate::{Case, Cell, Row};
-use collector::encode::{MAX_KEY, MAX_TAG, MAX_TAG_KEY, MAX_TAGS, MAX_TEXT, Refused};
-use collector::read::{Line, Value};
+use line_encoder::encode::{MAX_KEY, MAX_TAG, MAX_TAG_KEY, MAX_TAGS, MAX_TEXT, Refused};
+use line_encoder::read::{Line, Value};
 use plugin_api::abi::TICK_TIME;
 use std::collections::BTreeMap;
 

@@ -20,6 +20,7 @@ pub fn lint() -> Stage {
     stage.check("clippy", clippy(&["--workspace"]));
     let mut doc = command::cargo();
     doc.args(["doc", "--no-deps", "--package", "plugin-api", "--package", "plugin-bpf"]);
+    doc.args(["--package", "plugin-testing"]);
     stage.check("cargo doc", command::run(doc.env("RUSTDOCFLAGS", "-Dwarnings")));
     stage.end()
 }

@@ -119,10 +119,13 @@ mod tests {
     fn place_and_name_tell_where_a_test_runs() {
         let table = [
             ("collector", None, Group::Unit),
+            ("lines", None, Group::Unit),
+            ("testing", None, Group::Unit),
             ("plugin-bpf/build", None, Group::Unit),
             ("plugin-bpf", Some("headers"), Group::Unit),
             ("plugin-bpf", Some("kernel_counters"), Group::Kernel),
             ("plugins/runqlat", None, Group::Kernel),
+            ("plugins/runqlat", Some("waits"), Group::Kernel),
             ("plugins/runqlat", Some("system_like"), Group::Kernel),
             ("tests", Some("kernel_rungs"), Group::Kernel),
             ("tests", Some("system_output"), Group::System),

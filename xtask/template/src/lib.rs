@@ -38,7 +38,7 @@ export_plugin!({{Name}}: {{name}});
 #[cfg(test)]
 mod tests {
     use super::*;
-    use collector::testing::Harness;
+    use plugin_testing::Harness;
 
     #[test]
     fn a_new_thread_is_counted() {

@@ -18,8 +18,9 @@
 //! The crate's parser, InfluxDB and the labels of VictoriaMetrics have exactly that; of values VictoriaMetrics
 //! keeps 12 digits, milliseconds, and no texts (tests/tests/system_lines.rs says it in full).
 //!
-//! [`normal_name`] and [`normal_text`] say the same as functions: what a value reads back as.
+//! [`tag_text`], [`normal_name`] and [`normal_text`] say the same as functions: what a value reads back as.
 
+use plugin_api::text::tag_text;
 use std::borrow::Cow;
 use std::str::Utf8Error;
 
@@ -114,22 +115,12 @@ pub(crate) fn text(out: &mut Vec<u8>, value: &[u8]) -> Result<(), Utf8Error> {
 
 /// What a name or tag value reads back as.
 pub(crate) fn normal_name(value: &str, place: Place) -> Cow<'_, str> {
-    if all_plain(value.as_bytes(), &PLAIN_TAG) && place != Place::FieldKey {
-        return Cow::Borrowed(value);
+    let normal = tag_text(value);
+    match place {
+        Place::Measurement if normal.contains(r#"\""#) => normal.replace(r#"\""#, r#"_""#).into(),
+        Place::FieldKey if normal.contains('"') => normal.replace('"', "_").into(),
+        _ => normal,
     }
-    let mut normal = String::with_capacity(value.len());
-    for (at, c) in value.char_indices() {
-        let rest = &value[at + c.len_utf8()..];
-        normal.push(match c {
-            '\\' if rest.is_empty() || rest.starts_with([',', ' ', '=', '\\']) => '_',
-            '\\' if place == Place::Measurement && rest.starts_with('"') => '_',
-            '#' if rest == "!~" || rest.starts_with("!~#") => '_',
-            '"' if place == Place::FieldKey => '_',
-            c if c.is_ascii_control() => '_',
-            c => c,
-        });
-    }
-    Cow::Owned(normal)
 }
 
 /// What a text field reads back as.

@@ -1,8 +1,8 @@
-//! For tools' own tests: a plugin run in this process, through the same glue, sink and encoder as in the
+//! For plugins' own tests: a plugin run in this process, through the same glue, sink and encoder as in the
 //! collector, without a shared library.
 //!
 //! ```
-//! use collector::testing::Harness;
+//! use plugin_testing::Harness;
 //! # use plugin_api::{Lines, NoOptions, Plugin, Result, Tick, table};
 //! # table! { /// Calls.
 //! #     calls { /// How many.
@@ -24,20 +24,20 @@
 //! # Ok::<(), plugin_api::Error>(())
 //! ```
 
-use crate::encode::Tags;
-use crate::read::read;
-use crate::runner::text;
-use crate::sink::{Dropped, Limits, Sink, Terms};
-use crate::tick::Now;
+use line_encoder::encode::Tags;
+use line_encoder::read::read;
+use line_encoder::sink::{Limits, Sink, Terms};
 use log::Level;
+use plugin_api::abi::Answer;
 use plugin_api::abi_stable::std_types::RStr;
 use plugin_api::rt::Slot;
 use plugin_api::{Error, Plugin, Result, Tick};
 use std::panic::{set_hook, take_hook};
 use std::sync::Once;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-pub use crate::read::{Line, Value};
+pub use line_encoder::read::{Line, Value};
+pub use line_encoder::sink::Dropped;
 
 /// A running plugin; dropping it detaches.
 pub struct Harness<P: Plugin> {
@@ -63,7 +63,7 @@ impl<P: Plugin> Harness<P> {
             limits: Limits::DEFAULT,
             log,
         });
-        text(slot.init(sink.host(), RStr::from_str(options))).map_err(Error::msg)?;
+        result(slot.init(sink.host(), RStr::from_str(options)))?;
         Ok(Self { slot, sink, seq: 0, since: Instant::now() })
     }
 
@@ -75,7 +75,7 @@ impl<P: Plugin> Harness<P> {
     pub fn call(&mut self) -> Result<Vec<Line>> {
         let began = Instant::now();
         let elapsed_ns = u64::try_from((began - self.since).as_nanos()).unwrap_or(u64::MAX);
-        let tick = Tick { seq: self.seq, time_ns: Now::read().wall_ns, elapsed_ns };
+        let tick = Tick { seq: self.seq, time_ns: wall_ns(), elapsed_ns };
         let lines = self.call_at(&tick)?;
         self.since = began;
         self.seq += 1;
@@ -88,9 +88,9 @@ impl<P: Plugin> Harness<P> {
     /// As [`Harness::call`].
     pub fn call_at(&mut self, tick: &Tick) -> Result<Vec<Line>> {
         self.sink.open(*tick);
-        let answer = text(self.slot.call(tick, self.sink.host()));
+        let answer = result(self.slot.call(tick, self.sink.host()));
         let (_, bytes) = self.sink.close();
-        answer.map_err(Error::msg)?;
+        answer?;
         read(&bytes)
     }
 
@@ -104,8 +104,19 @@ impl<P: Plugin> Harness<P> {
     /// # Errors
     /// What `deinit` answered.
     pub fn deinit(self) -> Result<()> {
-        text(self.slot.deinit()).map_err(Error::msg)
+        result(self.slot.deinit())
     }
+}
+
+/// Nanoseconds since 1970 UTC.
+fn wall_ns() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A plugin's answer; what its error points to stays in the plugin.
+fn result(answer: Answer) -> Result<()> {
+    answer.into_result().map_err(|error| Error::msg(error.to_string()))
 }
 
 /// Not through `log`: in this process the plugin's own records go there, and come here from there.
@@ -121,7 +132,7 @@ fn keep_panic_messages<P: Plugin>(slot: &Slot<P>) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let tests = take_hook();
-        let _ = text(slot.deinit()); // of nothing: only sets the hook
+        let _ = slot.deinit(); // of nothing: only sets the hook
         let plugins = take_hook();
         set_hook(Box::new(move |info| {
             plugins(info);
