@@ -1,11 +1,11 @@
 //! Tools that count [`crate::calls`] in every way that the SDK has, and in a way that loses.
 
 use plugin_api::options;
-use plugin_bpf::maps::Array;
 use plugin_bpf::prelude::*;
+use plugin_bpf::{CutKind, Running};
 use std::marker::PhantomData;
 
-plugin_bpf::skeleton!(exact: event);
+skeleton!(exact);
 
 table! {
     /// What was counted.
@@ -26,6 +26,12 @@ table! {
         full: counter,
         /// Calls that the kernel refused for another reason.
         busy: counter,
+        /// Begun twice.
+        twice: counter,
+        /// Ended without a begin.
+        unmatched: counter,
+        /// Numbers past the end.
+        past: counter,
     }
 }
 
@@ -46,8 +52,10 @@ options! {
     pub struct Options {
         /// Perf buffers, as before Linux 5.8.
         perf: bool = false,
-        /// Waits by an update of a map-in-map, as on nohz_full kernels.
-        no_membarrier: bool = false,
+        /// `count` or `grace`, in place of the best that the kernel can do.
+        cut: String = String::new(),
+        /// Readings of the clock between entering the cut and adding.
+        pause: u64 [0..=256] = 0,
     }
 }
 
@@ -55,187 +63,178 @@ options! {
 pub trait Way: Sized + Send + 'static {
     /// Its BPF program.
     const PROGRAM: &'static str;
-    /// Its maps.
-    fn of(skel: &Loaded, options: &Options) -> Result<Self>;
     /// Its lines.
-    fn read(&mut self, lines: &mut Lines) -> Result<()>;
+    fn read(maps: &mut skel::Maps, lines: &mut Lines, timeline: &mut Timeline) -> Result<()>;
 }
 
 /// The tool of a way.
-pub struct Tool<W> {
-    way: W,
-    _skel: Loaded,
+pub struct Exact<W> {
+    options: Options,
+    timeline: Timeline,
+    _way: PhantomData<W>,
 }
 
-impl<W: Way> Plugin for Tool<W> {
+/// The plugin of a way.
+pub type Plugin<W> = Running<Exact<W>>;
+
+impl<W: Way> Tool for Exact<W> {
     type Options = Options;
+    type Object = skel::Object;
 
-    fn init(options: Options) -> Result<Self> {
-        let mut program = Skeleton::open().configure(|open| {
-            if let Some(rodata) = &mut open.maps.rodata_data {
-                rodata.tester = std::process::id();
-            }
-            Ok(())
-        });
-        if options.perf {
-            program = program.perf_buffers();
-        }
-        let skel = program.attach(&[Rung::of(W::PROGRAM)])?;
-        Ok(Self { way: W::of(&skel, &options)?, _skel: skel })
+    fn new(options: Options) -> Result<Self> {
+        Ok(Self { options, timeline: Timeline::default(), _way: PhantomData })
     }
 
-    fn call(&mut self, _: &Tick, lines: &mut Lines) -> Result<()> {
-        self.way.read(lines)
+    fn setup(&self, setup: &mut Setup<skel::Object>) -> Result<()> {
+        setup.consts.tester = std::process::id();
+        setup.consts.pause = u32::try_from(self.options.pause)?;
+        if self.options.perf {
+            setup.perf_buffers();
+        }
+        match self.options.cut.as_str() {
+            "" => {}
+            "count" => setup.force_cut(CutKind::Count),
+            _ => setup.force_cut(CutKind::Grace),
+        }
+        Ok(())
+    }
+
+    fn hooks(&self) -> Hooks {
+        Hooks::all([Hook::of(W::PROGRAM)]).without_others()
+    }
+
+    fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
+        W::read(maps, lines, &mut self.timeline)
     }
 }
 
-fn push(lines: &mut Lines, key: u64, count: u64) -> Result<()> {
+fn push(lines: &mut Lines, key: impl ToString, count: u64) -> Result<()> {
     lines.push(exact::Row { key: key.to_string().into(), count })
 }
 
 fn dropped(lines: &mut Lines, lost: Lost) -> Result<()> {
-    lines.push(exact_dropped::Row { full: lost.full, busy: lost.busy })
+    let Lost { full, busy, twice, unmatched, past, .. } = lost;
+    lines.push(exact_dropped::Row { full, busy, twice, unmatched, past })
 }
 
-fn halves(skel: &Loaded, options: &Options) -> Result<Halves> {
-    let halves = Halves::of(skel)?;
-    if options.no_membarrier { halves.without_membarrier() } else { Ok(halves) }
+fn histogram(lines: &mut Lines, which: &'static str, keys: plugin_api::Snapshot) -> Result<()> {
+    lines.push(exact_histogram::Row { which: which.into(), keys })
 }
 
-/// `COUNTERS`.
-pub struct ByCounters(Counters);
-
-impl Way for ByCounters {
-    const PROGRAM: &'static str = "count_counters";
-    fn of(skel: &Loaded, _: &Options) -> Result<Self> {
-        Ok(Self(Counters::of(&skel.maps.counters)?))
-    }
-    fn read(&mut self, lines: &mut Lines) -> Result<()> {
-        for key in 0..4096 {
-            match self.0.take(key) {
-                0 => {}
-                count => push(lines, key as u64, count)?,
+macro_rules! ways {
+    ($($(#[doc = $doc:literal])+ $name:ident $program:literal |$maps:ident, $lines:ident, $timeline:ident| $read:block)+) => {
+        $(
+            $(#[doc = $doc])+
+            pub enum $name {}
+            impl Way for $name {
+                const PROGRAM: &'static str = $program;
+                #[allow(unused_variables)]
+                fn read($maps: &mut skel::Maps, $lines: &mut Lines, $timeline: &mut Timeline) -> Result<()> $read
             }
-        }
-        Ok(())
-    }
+        )+
+    };
 }
 
-/// `HISTOGRAM`.
-pub struct ByHistogram {
-    halves: Halves,
-    histograms: Histogram,
-    scaled: Histogram,
-}
-
-impl Way for ByHistogram {
-    const PROGRAM: &'static str = "count_histograms";
-    fn of(skel: &Loaded, options: &Options) -> Result<Self> {
-        Ok(Self {
-            halves: halves(skel, options)?,
-            histograms: Histogram::of(&skel.maps.histograms)?,
-            scaled: Histogram::of(&skel.maps.scaled)?,
+ways! {
+    /// `COUNTER_ARRAY`, and beside it `COUNTERS`.
+    ByCounters "count_counters" |maps, lines, timeline| {
+        maps.counters.grown().try_for_each(|(key, count)| push(lines, key, count))?;
+        let named = maps.named.take();
+        lines.push(exact_dropped::Row {
+            full: 0, busy: 0, past: 0, twice: named.even, unmatched: named.odd,
         })
     }
-    fn read(&mut self, lines: &mut Lines) -> Result<()> {
-        let idle = self.halves.flip()?;
-        let snapshots = [
-            ("even", self.histograms.take(&idle, 0)),
-            ("odd", self.histograms.take(&idle, 1)),
-            ("scaled", self.scaled.take(&idle, 0)),
-        ];
-        for (which, keys) in snapshots {
-            lines.push(exact_histogram::Row { which: which.into(), keys })?;
+    /// Half of the numbers are past the end.
+    PastTheEnd "count_past" |maps, lines, timeline| {
+        maps.counters.grown().try_for_each(|(key, count)| push(lines, key, count))?;
+        dropped(lines, maps.counters.lost())
+    }
+    /// `HISTOGRAM`.
+    ByHistogram "count_histograms" |maps, lines, timeline| {
+        histogram(lines, "even", maps.histograms.take(0))?;
+        histogram(lines, "odd", maps.histograms.take(1))?;
+        histogram(lines, "scaled", maps.scaled.take(0))
+    }
+    /// `TABLE` with room for all keys.
+    ByTable "count_table" |maps, lines, timeline| {
+        maps.table.take().into_iter().try_for_each(|(key, count)| push(lines, key, count))?;
+        dropped(lines, maps.table.lost())
+    }
+    /// `TABLE` with room for 16.
+    BySmallTable "count_small_table" |maps, lines, timeline| {
+        maps.small_table.take().into_iter().try_for_each(|(key, count)| push(lines, key, count))?;
+        dropped(lines, maps.small_table.lost())
+    }
+    /// Each call in a histogram, a table and a histogram by key.
+    ByAll "count_all" |maps, lines, timeline| {
+        histogram(lines, "scaled", maps.scaled.take(0))?;
+        let calls: u64 = maps.table.take().into_iter().map(|(_, count)| count).sum();
+        push(lines, "table", calls)?;
+        let mut all = plugin_api::Snapshot::default();
+        maps.by_name.take().iter().for_each(|(_, keys)| all.merge(keys));
+        histogram(lines, "by_name", all)?;
+        let lost = maps.table.lost().events() + maps.by_name.lost().events();
+        dropped(lines, Lost { full: lost, ..Lost::default() })
+    }
+    /// `STACKS`, and a table of their ids.
+    ByStacks "count_stacks" |maps, lines, timeline| {
+        for (id, count) in maps.by_stack.take() {
+            // A stack without its frames counts under the key 1.
+            push(lines, u8::from(maps.stacks.frames(id).is_none_or(<[u64]>::is_empty)), count)?;
         }
-        Ok(())
+        dropped(lines, maps.stacks.lost())
     }
-}
-
-/// `TABLE`; with room for all keys, or for 16.
-pub struct ByTable<Size> {
-    halves: Halves,
-    table: Table<u32, u64>,
-    _size: PhantomData<Size>,
-}
-
-/// Room for all keys.
-pub enum Roomy {}
-/// Room for 16.
-pub enum Small {}
-
-impl<S: Send + 'static> ByTable<S> {
-    fn new(halves: Halves, table: Table<u32, u64>) -> Self {
-        Self { halves, table, _size: PhantomData }
+    /// `PAIRS`: begins under the key 0, pairs under 1.
+    ByPairs "count_pairs" |maps, lines, timeline| {
+        let named = maps.named.take();
+        push(lines, 0, named.even)?;
+        push(lines, 1, named.odd)?;
+        dropped(lines, maps.pairs.lost())
     }
-    fn lines(&mut self, lines: &mut Lines) -> Result<()> {
-        let idle = self.halves.flip()?;
-        let mut rows = Vec::new();
-        self.table.drain(&idle, |key, count| rows.push((key, count)))?;
-        rows.into_iter().try_for_each(|(key, count)| push(lines, key.into(), count))?;
-        dropped(lines, self.table.lost())
+    /// `EVENTS`.
+    ByEvents "count_events" |maps, lines, timeline| {
+        timeline.place(maps.events.take(), |e| e.ktime_ns, |time, event| {
+            lines.push_at(time, exact::Row { key: event.key.to_string().into(), count: 1 })
+        })?;
+        dropped(lines, maps.events.lost())
     }
-}
-
-impl Way for ByTable<Roomy> {
-    const PROGRAM: &'static str = "count_table";
-    fn of(skel: &Loaded, options: &Options) -> Result<Self> {
-        Ok(Self::new(halves(skel, options)?, Table::of(skel, &skel.maps.table)?))
+    /// `EVENTS` filled in place.
+    ByLargeEvents "count_large_events" |maps, lines, timeline| {
+        timeline.place(maps.large.take(), |e| e.ktime_ns, |time, event| {
+            // Its end is its own, or the key does not count.
+            let count = u64::from(event.tail[125] == event.key);
+            lines.push_at(time, exact::Row { key: event.key.to_string().into(), count })
+        })?;
+        dropped(lines, maps.large.lost())
     }
-    fn read(&mut self, lines: &mut Lines) -> Result<()> {
-        self.lines(lines)
+    /// `EVENTS` of which a part is handed over.
+    ByParts "count_parts" |maps, lines, timeline| {
+        timeline.place(maps.large.take(), |e| e.ktime_ns, |time, event| {
+            let tail = if event.key & 1 == 1 { event.key } else { 0 };
+            let count = u64::from(event.tail[125] == tail);
+            lines.push_at(time, exact::Row { key: event.key.to_string().into(), count })
+        })?;
+        dropped(lines, maps.large.lost())
     }
-}
-
-impl Way for ByTable<Small> {
-    const PROGRAM: &'static str = "count_small_table";
-    fn of(skel: &Loaded, options: &Options) -> Result<Self> {
-        Ok(Self::new(halves(skel, options)?, Table::of(skel, &skel.maps.small_table)?))
+    /// Calls of `exact_called`, by a program that can be preempted.
+    ByCalled "count_called" |maps, lines, timeline| {
+        maps.table.take().into_iter().try_for_each(|(key, count)| push(lines, key, count))?;
+        dropped(lines, maps.table.lost())
     }
-    fn read(&mut self, lines: &mut Lines) -> Result<()> {
-        self.lines(lines)
+    /// Calls of `exact_sleeps`, by a program that can sleep.
+    BySleeps "count_sleeps" |maps, lines, timeline| {
+        maps.table.take().into_iter().try_for_each(|(key, count)| push(lines, key, count))?;
+        dropped(lines, maps.table.lost())
     }
-}
-
-/// `EVENTS`; one line for all events of a key, and they carry the key.
-pub struct ByEvents {
-    events: Events<skel::types::event>,
-    timeline: Timeline,
-}
-
-impl Way for ByEvents {
-    const PROGRAM: &'static str = "count_events";
-    fn of(skel: &Loaded, _: &Options) -> Result<Self> {
-        Ok(Self { events: Events::of(skel, &skel.maps.events)?, timeline: Timeline::default() })
-    }
-    fn read(&mut self, lines: &mut Lines) -> Result<()> {
-        let events = self.events.drain()?;
-        self.timeline.place(
-            events,
-            |e| e.ktime_ns,
-            |time, event| {
-                lines.push_at(time, exact::Row { key: event.key.to_string().into(), count: 1 })
-            },
-        )?;
-        dropped(lines, self.events.lost())
-    }
-}
-
-/// The unity sample's way: look up, then write 0.
-pub struct ByUnitySample(Array<u64>);
-
-impl Way for ByUnitySample {
-    const PROGRAM: &'static str = "count_unity_sample";
-    fn of(skel: &Loaded, _: &Options) -> Result<Self> {
-        Ok(Self(Array::of(&skel.maps.unity_sample)?))
-    }
-    fn read(&mut self, lines: &mut Lines) -> Result<()> {
-        let count = self.0.lookup(0)?.unwrap_or(0);
-        self.0.update(0, &0)?;
+    /// The unity sample's way: look up, then write 0.
+    ByUnitySample "count_unity_sample" |maps, lines, timeline| {
+        let sample = maps.unity_sample.as_mut().expect("its program is loaded");
+        let count = sample.lookup(0)?.unwrap_or(0);
+        sample.update(0, &0)?;
         push(lines, 0, count)
     }
-}
-
-/// The program `slot_of`, loaded but attached to nothing.
-pub fn load_slot_of() -> Result<Loaded> {
-    Skeleton::open().load(&["slot_of"])
+    /// Nothing: the program `slot_of` is there to be run by hand.
+    SlotOf "slot_of" |maps, lines, timeline| {
+        Ok(())
+    }
 }

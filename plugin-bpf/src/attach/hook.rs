@@ -63,13 +63,15 @@ pub struct Hooks {
     sets: Vec<Vec<Hook>>,
     /// Programs that the tool attaches by itself, or leaves alone.
     others: Vec<&'static str>,
+    /// It leaves every program alone that no hook names.
+    partial: bool,
 }
 
 impl Hooks {
     /// These hooks. Each falls by itself from way to way.
     #[must_use]
     pub fn all(hooks: impl IntoIterator<Item = Hook>) -> Self {
-        Self { sets: vec![hooks.into_iter().collect()], others: Vec::new() }
+        Self { sets: vec![hooks.into_iter().collect()], ..Self::default() }
     }
 
     /// When one of the hooks so far cannot be attached: these in their place, all of them.
@@ -100,6 +102,13 @@ impl Hooks {
         self
     }
 
+    /// Leaves out every program that no hook names, for an object that serves several tools.
+    #[must_use]
+    pub fn without_others(mut self) -> Self {
+        self.partial = true;
+        self
+    }
+
     /// One hook for each name in front of a known kind, which is what a tool has when it says nothing.
     #[must_use]
     pub(crate) fn by_name(programs: &[&'static ProgramDef]) -> Self {
@@ -126,7 +135,7 @@ impl Hooks {
         for program in programs {
             let named = sets.iter().flatten().any(|hook| hook.names(program.name));
             ensure!(
-                named || self.others.contains(&program.name) || self.leaves_out(program.name),
+                named || self.partial || self.others.contains(&program.name) || self.leaves_out(program.name),
                 "program `{}` belongs to no hook and would never run: name it HOOK_KIND, or name it \
                  in Hooks::without",
                 program.name
