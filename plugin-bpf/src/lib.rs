@@ -18,6 +18,7 @@ mod banks;
 mod clock;
 mod counters;
 mod events;
+pub mod group;
 mod halves;
 mod histogram;
 mod load;
