@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn how_many_names_are_shown_is_bounded() {
         for top in [0, 101] {
-            let error = Groups::<u64>::new(top).err().expect("refused").to_string();
+            let error = Groups::<u64>::new(top).expect_err("refused").to_string();
             assert!(error.contains("between 1 and 100"), "{error}");
         }
         assert!(Groups::<u64>::new(1).is_ok() && Groups::<u64>::new(100).is_ok());
