@@ -130,7 +130,9 @@ static __always_inline bool filter_task(struct task_struct *task)
 
 /*
  * Whether the tool looks at whoever runs now, for programs that run in process context: system calls,
- * uprobes. Needs no BTF of the kernel.
+ * uprobes. Needs no BTF of the kernel. A cgroup needs Linux 5.14 (95b861a7935b "bpf: Allow
+ * bpf_get_current_ancestor_cgroup_id for tracing"); an older one refuses the program when a cgroup is
+ * set. There, where it has BTF, filter_task((void *)bpf_get_current_task()) says the same.
  */
 static __always_inline bool filter_current(void)
 {

@@ -62,7 +62,7 @@ struct upid {
 };
 
 struct pid {
-	unsigned int level;    /* of the namespace that the thread was made in */
+	unsigned int level;	/* of the namespace that the thread was made in */
 	struct upid numbers[1]; /* one for each level from 0 to `level` */
 };
 

@@ -25,15 +25,18 @@
 //! | [`Groups`] | at most K + 1 rows with different tag texts, whose sums are exact |
 //! | [`Sums`], [`sums!`](crate::sums) | how values of rows that become one are added |
 //! | [`Cgroups`] | ids of cgroups to paths and containers |
+//! | [`Filter`] | which tasks the BPF program looks at (`filter.bpf.h`) |
 
 mod carry;
 mod cgroup;
 mod container;
+mod filter;
 mod groups;
 mod hierarchy;
 mod names;
 mod sums;
 
 pub use cgroup::Cgroups;
+pub use filter::Filter;
 pub use groups::Groups;
 pub use sums::Sums;
