@@ -9,11 +9,11 @@
 
 #include "types.h"
 
+#ifndef UNITY_FULL_VMLINUX
+
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 #endif
-
-#ifndef UNITY_FULL_VMLINUX
 
 struct dentry;
 struct super_block;
@@ -74,10 +74,10 @@ struct linux_binprm {
 	int argc;
 };
 
-#endif /* UNITY_FULL_VMLINUX */
-
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute pop
 #endif
+
+#endif /* UNITY_FULL_VMLINUX */
 
 #endif

@@ -10,11 +10,11 @@
 #include "types.h"
 #include "trace.h"
 
+#ifndef UNITY_FULL_VMLINUX
+
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 #endif
-
-#ifndef UNITY_FULL_VMLINUX
 
 struct irqaction {
 	unsigned int irq;
@@ -61,10 +61,10 @@ struct trace_event_raw_softirq {
 	unsigned int vec;
 };
 
-#endif /* UNITY_FULL_VMLINUX */
-
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute pop
 #endif
+
+#endif /* UNITY_FULL_VMLINUX */
 
 #endif

@@ -13,16 +13,16 @@
 #include "types.h"
 #include "task.h"
 
-#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-#endif
-
-#ifndef UNITY_FULL_VMLINUX
-
 #define AF_UNSPEC 0
 #define AF_UNIX	  1
 #define AF_INET	  2
 #define AF_INET6  10
+
+#ifndef UNITY_FULL_VMLINUX
+
+#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+#endif
 
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
@@ -125,10 +125,10 @@ struct tcp_sock {
 	u64 bytes_acked;
 };
 
-#endif /* UNITY_FULL_VMLINUX */
-
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute pop
 #endif
+
+#endif /* UNITY_FULL_VMLINUX */
 
 #endif

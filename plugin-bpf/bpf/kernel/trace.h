@@ -9,11 +9,11 @@
 
 #include "types.h"
 
+#ifndef UNITY_FULL_VMLINUX
+
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 #endif
-
-#ifndef UNITY_FULL_VMLINUX
 
 struct trace_entry {
 	unsigned short type;
@@ -34,10 +34,10 @@ struct trace_event_raw_sys_exit {
 	long ret;
 };
 
-#endif /* UNITY_FULL_VMLINUX */
-
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute pop
 #endif
+
+#endif /* UNITY_FULL_VMLINUX */
 
 #endif

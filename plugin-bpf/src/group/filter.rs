@@ -84,6 +84,9 @@ impl Filter {
     /// Only tasks in this cgroup and those below it, as `/system.slice` or
     /// `/sys/fs/cgroup/system.slice`. Empty: any.
     ///
+    /// The path is looked up now: a service or container that is started again has a new cgroup under the same
+    /// path, which the filter does not know. Its slice stays.
+    ///
     /// # Errors
     /// There is no such cgroup now, or it cannot be told where in the tree it is.
     pub fn cgroup(mut self, path: &str) -> Result<Self> {

@@ -2,7 +2,7 @@
 
 use super::carry::{Carry, divide};
 use super::names::{OTHER, shown};
-use super::sums::Sums;
+use super::sums::Summable;
 use plugin_api::{Result, Text, ensure};
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -30,14 +30,14 @@ struct Column<S> {
     by: u64,
 }
 
-impl<S: Sums> Default for Groups<S> {
+impl<S: Summable> Default for Groups<S> {
     /// 20 names.
     fn default() -> Self {
         Self { top: TOP, columns: Vec::new(), carry: Carry::default() }
     }
 }
 
-impl<S: Sums> Groups<S> {
+impl<S: Summable> Groups<S> {
     /// At most `top` names, from 1 to 100.
     ///
     /// # Errors

@@ -23,7 +23,7 @@
 //! | part | what for |
 //! |---|---|
 //! | [`Groups`] | at most K + 1 rows with different tag texts, whose sums are exact |
-//! | [`Sums`], [`sums!`](crate::sums) | how values of rows that become one are added |
+//! | [`Summable`], [`sums!`](crate::sums) | how values of rows that become one are added |
 //! | [`Cgroups`] | ids of cgroups to paths and containers |
 //! | [`Filter`] | which tasks the BPF program looks at (`filter.bpf.h`) |
 
@@ -39,4 +39,4 @@ mod sums;
 pub use cgroup::Cgroups;
 pub use filter::Filter;
 pub use groups::Groups;
-pub use sums::Sums;
+pub use sums::Summable;

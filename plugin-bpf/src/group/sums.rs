@@ -6,7 +6,7 @@ use plugin_api::Snapshot;
 ///
 /// Implemented for `u64`, arrays and tuples of sums, and [`Snapshot`]; for the structs of a BPF program by
 /// [`sums!`](crate::sums).
-pub trait Sums {
+pub trait Summable {
     /// The values of a row without events.
     fn zero() -> Self;
 
@@ -14,7 +14,7 @@ pub trait Sums {
     fn add(&mut self, other: Self);
 }
 
-impl Sums for u64 {
+impl Summable for u64 {
     fn zero() -> Self {
         0
     }
@@ -24,7 +24,7 @@ impl Sums for u64 {
     }
 }
 
-impl<S: Sums, const N: usize> Sums for [S; N] {
+impl<S: Summable, const N: usize> Summable for [S; N] {
     fn zero() -> Self {
         std::array::from_fn(|_| S::zero())
     }
@@ -34,7 +34,7 @@ impl<S: Sums, const N: usize> Sums for [S; N] {
     }
 }
 
-impl Sums for Snapshot {
+impl Summable for Snapshot {
     fn zero() -> Self {
         Self::default()
     }
@@ -46,7 +46,7 @@ impl Sums for Snapshot {
 
 macro_rules! tuples {
     ($(($($name:ident $at:tt),+))+) => {
-        $(impl<$($name: Sums),+> Sums for ($($name,)+) {
+        $(impl<$($name: Summable),+> Summable for ($($name,)+) {
             fn zero() -> Self {
                 ($($name::zero(),)+)
             }
@@ -66,7 +66,7 @@ tuples! {
     (A 0, B 1, C 2, D 3, E 4, F 5)
 }
 
-/// Says how the rows of a struct are added: implements [`Sums`](crate::group::Sums) for it.
+/// Says how the rows of a struct are added: implements [`Summable`](crate::group::Summable) for it.
 ///
 /// ```
 /// # #[derive(Clone, Copy, Default)]
@@ -86,7 +86,7 @@ macro_rules! sums {
         $crate::sums!(@impl $type, { $($field $(: $how)?),+ }, { .. });
     };
     (@impl $type:path, { $($field:ident $(: $how:ident)?),+ }, { $($rest:tt)* }) => {
-        impl $crate::group::Sums for $type {
+        impl $crate::group::Summable for $type {
             fn zero() -> Self {
                 ::std::default::Default::default()
             }
@@ -97,7 +97,7 @@ macro_rules! sums {
             }
         }
     };
-    (@add $sum:expr, $value:ident) => { $crate::group::Sums::add(&mut $sum, $value) };
+    (@add $sum:expr, $value:ident) => { $crate::group::Summable::add(&mut $sum, $value) };
     (@add $sum:expr, $value:ident, max) => { $sum = $sum.max($value) };
 }
 
@@ -123,7 +123,7 @@ mod tests {
     }
     crate::sums!(types::lives { exits });
 
-    fn sum<S: Sums>(rows: impl IntoIterator<Item = S>) -> S {
+    fn sum<S: Summable>(rows: impl IntoIterator<Item = S>) -> S {
         rows.into_iter().fold(S::zero(), |mut sum, row| {
             sum.add(row);
             sum

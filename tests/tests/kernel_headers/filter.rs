@@ -22,7 +22,7 @@ const PROGRAMS: [&str; 3] = ["switch_raw", "switch_btf", "enter_raw"];
 
 /// What a program said while the thread slept and woke some times.
 #[derive(Debug)]
-struct Answer {
+struct Observed {
     wanted: u32,
     unwanted: u32,
     cgroup: u64,
@@ -33,7 +33,7 @@ struct Answer {
 }
 
 /// Loads one program with a filter; `None` when this kernel refuses that kind of program.
-fn ask(program: &str, filter: &Filter) -> Option<Answer> {
+fn ask(program: &str, filter: &Filter) -> Option<Observed> {
     let filter = *filter;
     let asked = move |program: &str| {
         let mut storage = MaybeUninit::uninit();
@@ -64,7 +64,7 @@ fn ask(program: &str, filter: &Filter) -> Option<Answer> {
         };
         (0..20).for_each(|_| thread::sleep(Duration::from_millis(1)));
         let answer = &skel.maps.bss_data.as_ref().expect("mapped").answer;
-        Some(Answer {
+        Some(Observed {
             wanted: answer.wanted + answer.wanted_current,
             unwanted: answer.unwanted + answer.unwanted_current,
             cgroup: answer.cgroup,
@@ -219,6 +219,10 @@ fn a_cgroup_stands_for_all_below_it() {
         }
     };
     let path = |folder: &Path| folder.to_str().expect("UTF-8").to_owned();
+    let answer = ask("switch_raw", &Filter::default()).expect("raw_tp works with BTF");
+    let below = moved.child.strip_prefix(&moved.home).expect("it is below");
+    let found = Cgroups::at(&moved.home).text(answer.cgroup);
+    assert_eq!(found, format!("/{}", path(below)), "the inode number is the id");
     let table = [
         (path(&moved.home), true),
         (path(&moved.parent), true),
