@@ -1,8 +1,8 @@
 //! What `filter.bpf.h` says of a thread of this process, in each kind of program.
 
 use crate::skel;
-use libbpf_rs::ProgramMut;
 use libbpf_rs::skel::{OpenSkel as _, Skel as _, SkelBuilder as _};
+use libbpf_rs::{ProgramMut, set_print};
 use plugin_bpf::group::{Cgroups, Filter};
 use plugin_bpf::kernel_at_least;
 use std::fs;
@@ -34,6 +34,7 @@ struct Observed {
 
 /// Loads one program with a filter; `None` when this kernel refuses that kind of program.
 fn ask(program: &str, filter: &Filter) -> Option<Observed> {
+    set_print(None); // a refusal is no failure: its text would stand in the middle of a result
     let filter = *filter;
     let asked = move |program: &str| {
         let mut storage = MaybeUninit::uninit();
