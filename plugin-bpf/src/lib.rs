@@ -9,6 +9,7 @@
 //! | `STACKS` | [`Stacks`] | call stacks | the same |
 //! | `PAIRS` | [`Pairs`] | begin and end of something | state, each fate counted |
 //! | `EVENTS` | [`Events`] | single events with their own time | ring buffer, what does not fit is counted |
+//! | rows by name | [`group`] | top names and `other` | sums with their remainders |
 //! | plain maps | [`maps`] | a tool's own state | read as they are; none is reset |
 //!
 //! A tool is a type that implements [`Tool`]: it says what it observes ([`Hooks`]) and how the maps of a tick
@@ -19,6 +20,7 @@
 
 mod attach;
 mod exact;
+pub mod group;
 mod map_report;
 pub mod maps;
 mod object;
@@ -33,7 +35,9 @@ pub use object::{Record, Setup, bytes, from_bytes, max_threads, text, zeroed};
 pub use tool::{ObjectSet, Running, Tool};
 
 #[doc(hidden)]
-pub use object::{Aligned, Code, Consts, Lent, Maps, Object, PieceDef, PieceKind, ProgramDef, Settings};
+pub use object::{
+    Aligned, Code, Consts, Lent, Maps, Object, PieceDef, PieceKind, ProgramDef, Settings,
+};
 #[doc(hidden)]
 pub use {libbpf_rs, plugin_api};
 
@@ -53,18 +57,10 @@ macro_rules! skeleton {
     };
 }
 
-/// The `k` rows with the greatest weight, in falling order, and the rest, to be merged into one row named
-/// `other`, so that sums stay exact.
-pub fn top<T, W: Ord>(mut rows: Vec<T>, k: usize, weight: impl Fn(&T) -> W) -> (Vec<T>, Vec<T>) {
-    rows.sort_by_key(|row| std::cmp::Reverse(weight(row)));
-    let rest = rows.split_off(rows.len().min(k));
-    (rows, rest)
-}
-
 /// All that a BPF plugin's source needs in scope.
 pub mod prelude {
     pub use crate::{
-        Hook, Hooks, Lost, Setup, Timeline, Tool, export_tool, skeleton, text, top,
+        Hook, Hooks, Lost, Setup, Timeline, Tool, export_tool, group::Groups, skeleton, sums, text,
     };
     pub use plugin_api::prelude::*;
 }

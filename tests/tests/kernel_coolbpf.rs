@@ -1,30 +1,23 @@
 //! A program that is written with the names of coolbpf.h, read by the typed map readers.
 
-use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
-use libbpf_rs::{MapType, PrintLevel, set_print};
+use libbpf_rs::{Map, MapType, Object, ObjectBuilder, PrintLevel, ProgramMut, set_print};
+use plugin_bpf::Consts as _;
 use plugin_bpf::from_bytes;
 use plugin_bpf::maps::{
     Array, Hash, LpmTrie, PerCpuArray, PerCpuHash, PerfBuffer, Prefix, Queue, RawMap, Records,
     RingBuffer, Stack, StackTrace, Update,
 };
+use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::mpsc;
 use std::thread;
 
-#[allow(
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    dead_code,
-    missing_docs,
-    non_camel_case_types,
-    unused_qualifications
-)]
-mod skel {
-    include!(concat!(env!("OUT_DIR"), "/coolbpf.skel.rs"));
-}
+plugin_bpf::skeleton!(coolbpf);
+
+/// The object file, as the build script left it.
+const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/coolbpf.plain.o"));
 
 /// `struct key` and `struct leaf` of the program.
 type Key = [u32; 2];
@@ -85,14 +78,30 @@ fn now() -> u64 {
 }
 
 /// The program, filtered by one thread of this process, and not attached yet.
-fn load(thread: u32, flood: bool) -> skel::CoolbpfSkel<'static> {
+fn load(thread: u32, flood: bool) -> Object {
     set_print(Some((PrintLevel::Warn, |_, said| print!("libbpf: {said}"))));
-    let storage = Box::leak(Box::new(MaybeUninit::uninit()));
-    let mut open = skel::Builder::default().open(storage).unwrap();
-    let rodata = open.maps.rodata_data.as_deref_mut().unwrap();
-    (rodata.process, rodata.thread) = (std::process::id(), thread);
-    rodata.flood = u32::from(flood);
+    let mut open = ObjectBuilder::default().name("coolbpf").unwrap().open_memory(OBJECT).unwrap();
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if name.starts_with("unity_") {
+            map.set_autocreate(false).unwrap(); // of the exact pieces, which this program has not
+        } else if name.ends_with(".rodata") {
+            let memory = map.initial_value_mut().unwrap();
+            let mut constants = skel::Constants::read(memory);
+            (constants.process, constants.thread) = (std::process::id(), thread);
+            constants.flood = u32::from(flood);
+            constants.write(memory);
+        }
+    }
     open.load().unwrap()
+}
+
+fn maps(object: &Object) -> BTreeMap<String, Map<'_>> {
+    object.maps().map(|map| (map.name().to_string_lossy().into_owned(), map)).collect()
+}
+
+fn program<'a>(object: &'a Object, name: &str) -> ProgramMut<'a> {
+    object.progs_mut().find(|program| program.name() == name).unwrap()
 }
 
 fn gettid() -> u32 {
@@ -104,82 +113,108 @@ fn gettid() -> u32 {
 fn every_macro_makes_the_map_that_its_reader_reads() {
     let (process, thread) = (std::process::id(), gettid());
     let skel = load(thread, false);
-    let maps = &skel.maps;
+    let maps = maps(&skel);
 
-    let inputs = Array::<i64>::of(&maps.values).unwrap();
+    let inputs = Array::<i64>::of(&maps["values"]).unwrap();
     (0..).zip(values()).for_each(|(n, value)| inputs.update(n, &value).unwrap());
-    let tail = skel.progs.tail.as_fd().as_raw_fd();
-    let programs = RawMap::of(&maps.programs).unwrap();
+    let tail = program(&skel, "tail").as_fd().as_raw_fd();
+    let programs = RawMap::of(&maps["programs"]).unwrap();
     assert!(programs.update(&1u32.to_ne_bytes(), &tail.to_ne_bytes(), Update::Any).unwrap());
-    let outcomes = Hash::<i32, u64>::of(&maps.outcomes).unwrap();
+    let outcomes = Hash::<i32, u64>::of(&maps["outcomes"]).unwrap();
     assert!(outcomes.update(&0, &1, Update::NoExist).unwrap());
-    let (mut perf1, mut perf2) =
-        (PerfBuffer::of(&maps.perf1).unwrap(), PerfBuffer::with_pages(&maps.perf2, 1).unwrap());
+    let (mut perf1, mut perf2) = (
+        PerfBuffer::of(&maps["perf1"]).unwrap(),
+        PerfBuffer::with_pages(&maps["perf2"], 1).unwrap(),
+    );
     let (mut ring1, mut ring2) =
-        (RingBuffer::of(&maps.ring1).unwrap(), RingBuffer::of(&maps.ring2).unwrap());
+        (RingBuffer::of(&maps["ring1"]).unwrap(), RingBuffer::of(&maps["ring2"]).unwrap());
     assert!(ring1.drain().unwrap().is_empty() && perf1.drain().unwrap().records.is_empty());
 
     let before = now();
-    let link = skel.progs.sys_enter.attach_raw_tracepoint("sys_enter").unwrap();
+    let link = program(&skel, "sys_enter").attach_raw_tracepoint("sys_enter").unwrap();
     (0..128).for_each(|_| getppid());
     drop(link);
 
     // Hashes.
-    assert_eq!(Hash::<u64, u64>::of(&maps.hash1).unwrap().lookup(&1).unwrap(), Some(N));
-    assert_eq!(Hash::<u32, u64>::of(&maps.hash2).unwrap().lookup(&2).unwrap(), Some(N));
-    assert_eq!(Hash::<Key, Leaf>::of(&maps.hash3).unwrap().lookup(&[3, 33]).unwrap(), Some(LEAF));
-    assert_eq!(Hash::<u16, u8>::of(&maps.hash4).unwrap().lookup(&4).unwrap(), Some(BYTE));
-    assert_eq!(Hash::<u64, u64>::of(&maps.lru1).unwrap().lookup(&1).unwrap(), Some(N));
-    assert_eq!(Hash::<u32, u64>::of(&maps.lru2).unwrap().lookup(&2).unwrap(), Some(N));
-    assert_eq!(Hash::<Key, Leaf>::of(&maps.lru3).unwrap().lookup(&[3, 33]).unwrap(), Some(LEAF));
-    assert_eq!(Hash::<u16, u8>::of(&maps.lru4).unwrap().lookup(&4).unwrap(), Some(BYTE));
-    assert_eq!(Hash::<u32, u32>::of(&maps.map5).unwrap().lookup(&2).unwrap(), Some(14));
-    of_all_cpus(PerCpuHash::<u64, u64>::of(&maps.percpu_hash1).unwrap().lookup(&1).unwrap(), N);
-    of_all_cpus(PerCpuHash::<u32, u64>::of(&maps.percpu_hash2).unwrap().lookup(&2).unwrap(), N);
+    assert_eq!(Hash::<u64, u64>::of(&maps["hash1"]).unwrap().lookup(&1).unwrap(), Some(N));
+    assert_eq!(Hash::<u32, u64>::of(&maps["hash2"]).unwrap().lookup(&2).unwrap(), Some(N));
+    assert_eq!(
+        Hash::<Key, Leaf>::of(&maps["hash3"]).unwrap().lookup(&[3, 33]).unwrap(),
+        Some(LEAF)
+    );
+    assert_eq!(Hash::<u16, u8>::of(&maps["hash4"]).unwrap().lookup(&4).unwrap(), Some(BYTE));
+    assert_eq!(Hash::<u64, u64>::of(&maps["lru1"]).unwrap().lookup(&1).unwrap(), Some(N));
+    assert_eq!(Hash::<u32, u64>::of(&maps["lru2"]).unwrap().lookup(&2).unwrap(), Some(N));
+    assert_eq!(Hash::<Key, Leaf>::of(&maps["lru3"]).unwrap().lookup(&[3, 33]).unwrap(), Some(LEAF));
+    assert_eq!(Hash::<u16, u8>::of(&maps["lru4"]).unwrap().lookup(&4).unwrap(), Some(BYTE));
+    assert_eq!(Hash::<u32, u32>::of(&maps["map5"]).unwrap().lookup(&2).unwrap(), Some(14));
+    of_all_cpus(PerCpuHash::<u64, u64>::of(&maps["percpu_hash1"]).unwrap().lookup(&1).unwrap(), N);
+    of_all_cpus(PerCpuHash::<u32, u64>::of(&maps["percpu_hash2"]).unwrap().lookup(&2).unwrap(), N);
     let leaves = |map| PerCpuHash::<Key, Leaf>::of(map).unwrap().lookup(&[3, 33]).unwrap();
-    of_all_cpus(leaves(&maps.percpu_hash3), LEAF);
-    of_all_cpus(leaves(&maps.lru_percpu3), LEAF);
-    of_all_cpus(PerCpuHash::<u16, u32>::of(&maps.percpu_hash4).unwrap().lookup(&4).unwrap(), 14);
-    of_all_cpus(PerCpuHash::<u64, u64>::of(&maps.lru_percpu1).unwrap().lookup(&1).unwrap(), N);
-    of_all_cpus(PerCpuHash::<u32, u64>::of(&maps.lru_percpu2).unwrap().lookup(&2).unwrap(), N);
-    of_all_cpus(PerCpuHash::<u16, u32>::of(&maps.lru_percpu4).unwrap().lookup(&4).unwrap(), 14);
+    of_all_cpus(leaves(&maps["percpu_hash3"]), LEAF);
+    of_all_cpus(leaves(&maps["lru_percpu3"]), LEAF);
+    of_all_cpus(PerCpuHash::<u16, u32>::of(&maps["percpu_hash4"]).unwrap().lookup(&4).unwrap(), 14);
+    of_all_cpus(PerCpuHash::<u64, u64>::of(&maps["lru_percpu1"]).unwrap().lookup(&1).unwrap(), N);
+    of_all_cpus(PerCpuHash::<u32, u64>::of(&maps["lru_percpu2"]).unwrap().lookup(&2).unwrap(), N);
+    of_all_cpus(PerCpuHash::<u16, u32>::of(&maps["lru_percpu4"]).unwrap().lookup(&4).unwrap(), 14);
 
     // Arrays.
-    assert_eq!(Array::<u64>::of(&maps.array1).unwrap().lookup(6).unwrap(), Some(N));
-    assert_eq!(Array::<Leaf>::of(&maps.array2).unwrap().lookup(6).unwrap(), Some(LEAF));
-    assert_eq!(Array::<u8>::of(&maps.array3).unwrap().lookup(6).unwrap(), Some(BYTE));
-    of_all_cpus(PerCpuArray::<u64>::of(&maps.percpu_array1).unwrap().lookup(6).unwrap(), N);
-    of_all_cpus(PerCpuArray::<Leaf>::of(&maps.percpu_array2).unwrap().lookup(6).unwrap(), LEAF);
-    of_all_cpus(PerCpuArray::<u32>::of(&maps.percpu_array3).unwrap().lookup(6).unwrap(), 14);
+    assert_eq!(Array::<u64>::of(&maps["array1"]).unwrap().lookup(6).unwrap(), Some(N));
+    assert_eq!(Array::<Leaf>::of(&maps["array2"]).unwrap().lookup(6).unwrap(), Some(LEAF));
+    assert_eq!(Array::<u8>::of(&maps["array3"]).unwrap().lookup(6).unwrap(), Some(BYTE));
+    of_all_cpus(PerCpuArray::<u64>::of(&maps["percpu_array1"]).unwrap().lookup(6).unwrap(), N);
+    of_all_cpus(PerCpuArray::<Leaf>::of(&maps["percpu_array2"]).unwrap().lookup(6).unwrap(), LEAF);
+    of_all_cpus(PerCpuArray::<u32>::of(&maps["percpu_array3"]).unwrap().lookup(6).unwrap(), 14);
 
     // Tries, queues and stacks.
     let v4 = Prefix::from(Ipv4Addr::new(10, 1, 2, 3));
     let v6 = Prefix::from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
-    assert_eq!(LpmTrie::<u64>::of(&maps.trie1).unwrap().lookup(&v4).unwrap(), Some(N));
-    assert_eq!(LpmTrie::<u64>::of(&maps.trie2).unwrap().lookup(&v4).unwrap(), Some(N));
-    assert_eq!(LpmTrie::<Leaf, 16>::of(&maps.trie3).unwrap().lookup(&v6).unwrap(), Some(LEAF));
-    assert_eq!(LpmTrie::<u32>::of(&maps.trie4).unwrap().lookup(&v4).unwrap(), Some(14));
-    assert_eq!(Queue::<u64>::of(&maps.queue3).unwrap().pop().unwrap(), Some(N));
-    assert_eq!(Queue::<Leaf>::of(&maps.queue4).unwrap().pop().unwrap(), Some(LEAF));
-    assert_eq!(Stack::<u64>::of(&maps.stack3).unwrap().pop().unwrap(), Some(N));
-    assert_eq!(Stack::<Leaf>::of(&maps.stack4).unwrap().pop().unwrap(), Some(LEAF));
+    assert_eq!(LpmTrie::<u64>::of(&maps["trie1"]).unwrap().lookup(&v4).unwrap(), Some(N));
+    assert_eq!(LpmTrie::<u64>::of(&maps["trie2"]).unwrap().lookup(&v4).unwrap(), Some(N));
+    assert_eq!(LpmTrie::<Leaf, 16>::of(&maps["trie3"]).unwrap().lookup(&v6).unwrap(), Some(LEAF));
+    assert_eq!(LpmTrie::<u32>::of(&maps["trie4"]).unwrap().lookup(&v4).unwrap(), Some(14));
+    assert_eq!(Queue::<u64>::of(&maps["queue3"]).unwrap().pop().unwrap(), Some(N));
+    assert_eq!(Queue::<Leaf>::of(&maps["queue4"]).unwrap().pop().unwrap(), Some(LEAF));
+    assert_eq!(Stack::<u64>::of(&maps["stack3"]).unwrap().pop().unwrap(), Some(N));
+    assert_eq!(Stack::<Leaf>::of(&maps["stack4"]).unwrap().pop().unwrap(), Some(LEAF));
 
     // Sizes, those by default among them.
     let sizes = [
-        (10240, vec![&maps.hash1, &maps.hash2, &maps.hash3, &maps.lru1, &maps.percpu_hash1]),
-        (10240, vec![&maps.lru_percpu1, &maps.array1, &maps.array2, &maps.percpu_array2]),
-        (10240, vec![&maps.trie1, &maps.trie2, &maps.trie3]),
-        (7, vec![&maps.hash4, &maps.percpu_hash4, &maps.array3, &maps.percpu_array3, &maps.trie4]),
-        (7, vec![&maps.queue3, &maps.stack4, &maps.map5]),
-        (256 * 1024, vec![&maps.ring1]),
-        (4096, vec![&maps.ring2]),
-        (1024, vec![&maps.perf2]),
+        (
+            10240,
+            vec![
+                &maps["hash1"],
+                &maps["hash2"],
+                &maps["hash3"],
+                &maps["lru1"],
+                &maps["percpu_hash1"],
+            ],
+        ),
+        (
+            10240,
+            vec![&maps["lru_percpu1"], &maps["array1"], &maps["array2"], &maps["percpu_array2"]],
+        ),
+        (10240, vec![&maps["trie1"], &maps["trie2"], &maps["trie3"]]),
+        (
+            7,
+            vec![
+                &maps["hash4"],
+                &maps["percpu_hash4"],
+                &maps["array3"],
+                &maps["percpu_array3"],
+                &maps["trie4"],
+            ],
+        ),
+        (7, vec![&maps["queue3"], &maps["stack4"], &maps["map5"]]),
+        (256 * 1024, vec![&maps["ring1"]]),
+        (4096, vec![&maps["ring2"]]),
+        (1024, vec![&maps["perf2"]]),
     ];
     for (entries, map) in sizes.iter().flat_map(|(n, maps)| maps.iter().map(move |map| (n, map))) {
         let raw = RawMap::of(*map).unwrap();
         assert_eq!(raw.max_entries(), *entries, "{}", raw.name());
     }
-    assert_eq!(RawMap::of(&maps.lru_percpu4).unwrap().kind(), MapType::LruPercpuHash);
+    assert_eq!(RawMap::of(&maps["lru_percpu4"]).unwrap().kind(), MapType::LruPercpuHash);
 
     // Events.
     for (drained, number) in [(perf1.drain().unwrap(), 1), (perf2.drain().unwrap(), 2)] {
@@ -191,8 +226,8 @@ fn every_macro_makes_the_map_that_its_reader_reads() {
     assert!(ring2.drain().unwrap().is_empty() && perf2.drain().unwrap().records.is_empty());
 
     // Stacks.
-    let ids = Array::<i64>::of(&maps.stack_ids).unwrap();
-    for (n, map, depth) in [(0, &maps.stacks2, 20), (1, &maps.stacks3, 3)] {
+    let ids = Array::<i64>::of(&maps["stack_ids"]).unwrap();
+    for (n, map, depth) in [(0, &maps["stacks2"], 20), (1, &maps["stacks3"], 3)] {
         let id = u32::try_from(ids.lookup(n).unwrap().unwrap()).expect("an id, not an errno");
         let stacks = StackTrace::of(map).unwrap();
         let frames = stacks.frames(id).unwrap().expect("the stack is there");
@@ -202,12 +237,12 @@ fn every_macro_makes_the_map_that_its_reader_reads() {
     }
 
     // Helpers.
-    assert_eq!(Array::<u64>::of(&maps.tail_calls).unwrap().lookup(0).unwrap(), Some(1));
+    assert_eq!(Array::<u64>::of(&maps["tail_calls"]).unwrap().lookup(0).unwrap(), Some(1));
     let slots = |map, n| Array::<u64>::of(map).unwrap().lookup(n).unwrap();
-    assert_eq!((slots(&maps.hist2, 9), slots(&maps.hist2, 10)), (Some(2), Some(0)));
-    assert_eq!((slots(&maps.hist10, 3), slots(&maps.hist10, 0)), (Some(1), Some(1)));
+    assert_eq!((slots(&maps["hist2"], 9), slots(&maps["hist2"], 10)), (Some(2), Some(0)));
+    assert_eq!((slots(&maps["hist10"], 3), slots(&maps["hist10"], 0)), (Some(1), Some(1)));
     assert_eq!((outcomes.lookup(&0).unwrap(), outcomes.lookup(&1).unwrap()), (Some(6), None));
-    let logs = Array::<[u32; 2]>::of(&maps.logs).unwrap();
+    let logs = Array::<[u32; 2]>::of(&maps["logs"]).unwrap();
     for (n, value) in (0..).zip(values()) {
         let log = if value < 1 { [0, 0] } else { [value.ilog2(), value.ilog10()] };
         assert_eq!(logs.lookup(n).unwrap(), Some(log), "{value}");
@@ -239,9 +274,10 @@ fn a_drain_is_bounded_and_what_found_no_room_is_known() {
         }
     });
     let skel = load(told.recv().unwrap(), true);
-    let mut ring = RingBuffer::of(&skel.maps.ring2).unwrap();
-    let mut perf = PerfBuffer::with_pages(&skel.maps.perf2, 1).unwrap();
-    let _link = skel.progs.sys_enter.attach_raw_tracepoint("sys_enter").unwrap();
+    let maps = maps(&skel);
+    let mut ring = RingBuffer::of(&maps["ring2"]).unwrap();
+    let mut perf = PerfBuffer::with_pages(&maps["perf2"], 1).unwrap();
+    let _link = program(&skel, "sys_enter").attach_raw_tracepoint("sys_enter").unwrap();
 
     let (mut in_ring, mut in_perf, mut lost) = (0, 0, 0);
     let mut drain = || {
@@ -267,7 +303,7 @@ fn a_drain_is_bounded_and_what_found_no_room_is_known() {
     drain();
 
     let count = |map| Array::<u64>::of(map).unwrap().lookup(0).unwrap().unwrap();
-    let (attempts, refused) = (count(&skel.maps.attempts), count(&skel.maps.refused));
+    let (attempts, refused) = (count(&maps["attempts"]), count(&maps["refused"]));
     assert!(attempts >= 101_001 && refused > 0 && lost > 0, "{attempts} {refused} {lost}");
     assert_eq!(in_ring + refused, attempts, "ring buffer");
     assert_eq!(in_perf + lost, attempts, "perf buffer");

@@ -135,7 +135,10 @@ impl Hooks {
         for program in programs {
             let named = sets.iter().flatten().any(|hook| hook.names(program.name));
             ensure!(
-                named || self.partial || self.others.contains(&program.name) || self.leaves_out(program.name),
+                named
+                    || self.partial
+                    || self.others.contains(&program.name)
+                    || self.leaves_out(program.name),
                 "program `{}` belongs to no hook and would never run: name it HOOK_KIND, or name it \
                  in Hooks::without",
                 program.name
@@ -244,7 +247,8 @@ mod tests {
 
     #[test]
     fn programs_are_ways_of_the_hook_that_their_names_begin_with() {
-        let programs = programs!["exit_btf", "exit_raw", "unlink_fentry", "unlink_fexit", "exit_tp"];
+        let programs =
+            programs!["exit_btf", "exit_raw", "unlink_fentry", "unlink_fexit", "exit_tp"];
         let sets = Hooks::by_name(&programs).resolve(&programs).unwrap();
         let ways: Vec<_> = sets[0].iter().map(|hook| (hook.name, hook.ways.clone())).collect();
         assert_eq!(

@@ -32,10 +32,12 @@ impl<O: Object> Setup<O> {
         self.settings.entries.push((map.into(), entries));
     }
 
-    /// Does not create a map that the options make useless. The program must not reach it: guard its use by a
-    /// constant.
-    pub fn without(&mut self, map: O::Map) {
-        self.settings.without.push(map.into());
+    /// Creates a map only if the options make use of it. Where they do not, the program must not reach it:
+    /// guard its use by a constant.
+    pub fn only_if(&mut self, used: bool, map: O::Map) {
+        if !used {
+            self.settings.without.push(map.into());
+        }
     }
 
     /// Uses perf buffers for `EVENTS`, as on kernels before 5.8; for tests.

@@ -82,29 +82,28 @@ options! {
     }
 }
 
-/// Names that get a line of their own.
-const TOP: usize = 20;
-
 /// The tool.
 pub struct Bootstrap {
     options: Options,
+    names: Groups<skel::types::lives>,
     timeline: Timeline,
 }
+sums!(skel::types::lives { execs, exits, sum_ns });
 
 impl Tool for Bootstrap {
     type Options = Options;
     type Object = skel::Object;
 
     fn new(options: Options) -> Result<Self> {
-        Ok(Self { options, timeline: Timeline::default() })
+        let names =
+            Groups::default().divide(|lives: &mut skel::types::lives| &mut lives.sum_ns, 1_000_000);
+        Ok(Self { options, names, timeline: Timeline::default() })
     }
 
     fn setup(&self, setup: &mut Setup<skel::Object>) -> Result<()> {
         setup.consts.events = self.options.events;
         setup.consts.min_duration_ns = u64::try_from(self.options.min_duration.as_nanos())?;
-        if !self.options.events {
-            setup.without(skel::Map::events_ring);
-        }
+        setup.only_if(self.options.events, skel::Map::events_ring);
         Ok(())
     }
 
@@ -114,34 +113,24 @@ impl Tool for Bootstrap {
     }
 
     fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
-        let counts = maps.counts.take();
+        let skel::counts { execs, exits, failed, signaled, short_lived } = maps.counts.take();
         lines.push(bootstrap::Row {
-            execs: counts.execs,
-            exits: counts.exits,
-            failed: counts.failed,
-            signaled: counts.signaled,
-            short_lived: counts.short_lived,
+            execs,
+            exits,
+            failed,
+            signaled,
+            short_lived,
             lifetime: maps.lifetime.take(0),
             dropped_names: maps.comms.lost().events(),
             dropped_events: maps.events_ring.lost().events(),
         })?;
-        let (top, rest) = top(maps.comms.take(), TOP, |(_, lives)| lives.exits + lives.execs);
-        for (comm, lives) in top {
-            lines.push(by_comm(text(&comm.name), &[lives]))?;
+        let rows = maps.comms.take().into_iter().map(|(comm, lives)| (text(&comm.name), lives));
+        for (comm, lives) in self.names.rows(rows, |lives| lives.exits + lives.execs) {
+            let skel::types::lives { execs, exits, sum_ns: life_sum_ms } = lives;
+            lines.push(bootstrap_comm::Row { comm, execs, exits, life_sum_ms })?;
         }
-        let rest: Vec<_> = rest.into_iter().map(|(_, lives)| lives).collect();
-        lines.push(by_comm("other".into(), &rest))?;
         let events = maps.events_ring.take();
         self.timeline.place(events, |e| e.ktime_ns, |time_ns, e| lines.push_at(time_ns, event(&e)))
-    }
-}
-
-fn by_comm(comm: String, lives: &[skel::types::lives]) -> bootstrap_comm::Row {
-    bootstrap_comm::Row {
-        comm: comm.into(),
-        execs: lives.iter().map(|l| l.execs).sum(),
-        exits: lives.iter().map(|l| l.exits).sum(),
-        life_sum_ms: lives.iter().map(|l| l.sum_ns).sum::<u64>() / 1_000_000,
     }
 }
 
@@ -161,18 +150,4 @@ fn event(event: &skel::types::event) -> bootstrap_event::Row {
     }
 }
 
-<<<<<<< HEAD
 export_tool!(Bootstrap: bootstrap, bootstrap_comm, bootstrap_event);
-=======
-/// What the tp rung reads; `None` where there is no tracefs, and so no tp either.
-fn offsets() -> Result<Option<skel::types::offsets>> {
-    let sched = |name| Format::read("sched", name);
-    let (Some(exec), Some(exit)) = (sched("sched_process_exec"), sched("sched_process_exit"))
-    else {
-        return Ok(None);
-    };
-    let group_dead = if exit.has("group_dead") { exit.offset("group_dead")? } else { 0 };
-    Ok(Some(skel::types::offsets { filename: exec.offset("filename")?, group_dead }))
-}
-
-export_plugin!(Bootstrap: bootstrap, bootstrap_comm, bootstrap_event);

@@ -34,62 +34,58 @@ table! {
     }
 }
 
+choice! {
+    /// What waits are grouped by.
+    pub enum By {
+        /// Nothing.
+        Nothing = "",
+        /// The thread's name.
+        Comm = "comm",
+    }
+}
+
 options! {
     /// What `[plugin.runqlat]` takes.
     pub struct Options {
         /// `comm` adds the table runqlat_comm.
-        by: String = String::new(),
+        by: By = By::Nothing,
     }
 }
-
-/// Names that get a line of their own.
-const TOP: usize = 20;
 
 /// The tool.
 pub struct Runqlat {
     by_comm: bool,
+    names: Groups<skel::types::waits>,
 }
+sums!(skel::types::waits { count, sum_ns });
 
 impl Tool for Runqlat {
     type Options = Options;
     type Object = skel::Object;
 
     fn new(options: Options) -> Result<Self> {
-        Ok(Self { by_comm: options.by == "comm" })
+        let names =
+            Groups::default().divide(|waits: &mut skel::types::waits| &mut waits.sum_ns, 1000);
+        Ok(Self { by_comm: options.by == By::Comm, names })
     }
 
     fn setup(&self, setup: &mut Setup<skel::Object>) -> Result<()> {
         setup.consts.by_comm = self.by_comm;
-        if !self.by_comm {
-            setup.without(skel::Map::comms);
-        }
+        setup.only_if(self.by_comm, skel::Map::comms);
         Ok(())
     }
 
     fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
-        let counts = maps.counts.take();
-        lines.push(runqlat::Row {
-            latency: maps.latency.take(0),
-            unmatched: counts.unmatched,
-            dropped: counts.dropped,
-        })?;
-        if self.by_comm {
-            let (top, rest) = top(maps.comms.take(), TOP, |(_, waits)| waits.sum_ns);
-            for (comm, waits) in top {
-                lines.push(row(text(&comm.name), &[waits]))?;
-            }
-            let rest: Vec<_> = rest.into_iter().map(|(_, waits)| waits).collect();
-            lines.push(row("other".into(), &rest))?;
+        let skel::counts { unmatched, dropped } = maps.counts.take();
+        lines.push(runqlat::Row { latency: maps.latency.take(0), unmatched, dropped })?;
+        if !self.by_comm {
+            return Ok(());
+        }
+        let rows = maps.comms.take().into_iter().map(|(comm, waits)| (text(&comm.name), waits));
+        for (comm, waits) in self.names.rows(rows, |waits| waits.sum_ns) {
+            lines.push(runqlat_comm::Row { comm, count: waits.count, sum_us: waits.sum_ns })?;
         }
         Ok(())
-    }
-}
-
-fn row(comm: String, waits: &[skel::types::waits]) -> runqlat_comm::Row {
-    runqlat_comm::Row {
-        comm: comm.into(),
-        count: waits.iter().map(|w| w.count).sum(),
-        sum_us: waits.iter().map(|w| w.sum_ns).sum::<u64>() / 1000,
     }
 }
 

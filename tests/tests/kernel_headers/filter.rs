@@ -1,0 +1,246 @@
+//! What `filter.bpf.h` says of a thread of this process, in each kind of program.
+
+use crate::skel;
+use libbpf_rs::skel::{OpenSkel as _, Skel as _, SkelBuilder as _};
+use libbpf_rs::{ProgramMut, set_print};
+use plugin_bpf::group::{Cgroups, Filter};
+use plugin_bpf::kernel_at_least;
+use std::fs;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+/// The name of the thread that the programs look at.
+const NAME: &str = "watched";
+/// The inode number of the initial pid namespace, PROC_PID_INIT_INO.
+const INITIAL_PIDNS: u64 = 0xeffffffc;
+
+const PROGRAMS: [&str; 3] = ["switch_raw", "switch_btf", "enter_raw"];
+
+/// What a program said while the thread slept and woke some times.
+#[derive(Debug)]
+struct Observed {
+    wanted: u32,
+    unwanted: u32,
+    cgroup: u64,
+    pidns: u32,
+    comm: [u8; 16],
+    /// Bytes of the program as the kernel runs it, before it is made machine code.
+    code: u32,
+}
+
+/// Loads one program with a filter; `None` when this kernel refuses that kind of program.
+fn ask(program: &str, filter: &Filter) -> Option<Observed> {
+    set_print(None); // a refusal is no failure: its text would stand in the middle of a result
+    let filter = *filter;
+    let asked = move |program: &str| {
+        let mut storage = MaybeUninit::uninit();
+        let mut open = skel::Builder::default().open(&mut storage).expect("the object opens");
+        for mut other in open.open_object_mut().progs_mut() {
+            let wanted = other.name() == program;
+            other.set_autoload(wanted);
+        }
+        // SAFETY: takes and touches nothing.
+        let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+        open.maps.rodata_data.as_mut().expect("mapped").watched = thread as u32;
+        open.maps.rodata_unity_filter.set_initial_value(filter.as_bytes()).expect("the same size");
+        let skel = match open.load() {
+            Ok(skel) => skel,
+            Err(error) => {
+                println!("{program}: refused: {error}");
+                return None;
+            }
+        };
+        let loaded = skel.object().progs_mut().find(|p| p.name() == program).expect("it is there");
+        let code = code(&loaded);
+        let _link = match loaded.attach() {
+            Ok(link) => link,
+            Err(error) => {
+                println!("{program}: not attached: {error}");
+                return None;
+            }
+        };
+        (0..20).for_each(|_| thread::sleep(Duration::from_millis(1)));
+        let answer = &skel.maps.bss_data.as_ref().expect("mapped").answer;
+        Some(Observed {
+            wanted: answer.wanted + answer.wanted_current,
+            unwanted: answer.unwanted + answer.unwanted_current,
+            cgroup: answer.cgroup,
+            pidns: answer.pidns,
+            comm: answer.comm.map(|c| c as u8),
+            code,
+        })
+    };
+    thread::scope(|scope| {
+        let watched = thread::Builder::new().name(NAME.into());
+        let watched = watched.spawn_scoped(scope, || asked(program)).expect("a thread");
+        watched.join().expect("no panic")
+    })
+}
+
+fn code(program: &ProgramMut<'_>) -> u32 {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut len = size_of_val(&info) as u32;
+    let fd = program.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `len` bytes to `info`, which asks for no arrays.
+    let error = unsafe { libbpf_sys::bpf_prog_get_info_by_fd(fd, &raw mut info, &raw mut len) };
+    assert_eq!(error, 0, "the program is ours");
+    info.xlated_prog_len
+}
+
+fn initial_namespace() -> bool {
+    let initial = fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == INITIAL_PIDNS);
+    if !initial {
+        println!("SKIPPED: programs see other ids than this process, which is in a pid namespace");
+    }
+    initial
+}
+
+#[test]
+fn a_filter_lets_through_what_it_names_and_nothing_else() {
+    if !initial_namespace() {
+        return;
+    }
+    let any = Filter::default();
+    let (me, others) = (std::process::id(), [1, 2, 3].as_slice());
+    let tgids = |tgids: &[u32]| any.tgids(tgids).expect("few");
+    let comms = |comms: &[&str]| any.comms(comms).expect("few");
+    let last = [[9; 15].as_slice(), &[me]].concat();
+    let both = |tgid| tgids(&[tgid]).comms(&[NAME]).expect("few");
+    let table = [
+        (any, true),
+        (tgids(&[me]), true),
+        (tgids(&last), true),
+        (tgids(others), false),
+        (comms(&[NAME]), true),
+        (comms(&["a", "b", "c", "d", "e", "f", "g", NAME]), true),
+        (comms(&["watche"]), false),
+        (comms(&["watched1"]), false),
+        (both(me), true),
+        (both(1), false),
+    ];
+    let mut asked = 0;
+    for program in PROGRAMS {
+        for (filter, wanted) in &table {
+            let Some(answer) = ask(program, filter) else { break };
+            let right = if *wanted { answer.unwanted == 0 } else { answer.wanted == 0 };
+            assert!(
+                right && answer.wanted + answer.unwanted >= 10,
+                "{program}: {answer:?} {filter:?}"
+            );
+            asked += 1;
+        }
+    }
+    assert!(asked >= 2 * table.len(), "raw_tp works on every kernel with BTF");
+}
+
+#[test]
+fn a_filter_that_is_not_set_costs_next_to_nothing() {
+    if !initial_namespace() {
+        return;
+    }
+    let set = Filter::default().tgids(&[1]).and_then(|f| f.comms(&["a"])).expect("right");
+    let code = |filter| ask("enter_raw", filter).expect("raw_tp works everywhere").code;
+    let (unset, set) = (code(&Filter::default()), code(&set));
+    println!(
+        "filter_current(): {unset} bytes of code in a program without a filter, {set} with one"
+    );
+    assert!(2 * unset < set);
+}
+
+#[test]
+fn a_task_has_its_name_its_namespace_and_its_cgroup() {
+    if !initial_namespace() {
+        return;
+    }
+    let mut comm = [0; 16];
+    comm[..NAME.len()].copy_from_slice(NAME.as_bytes());
+    for program in &PROGRAMS[..2] {
+        let Some(answer) = ask(program, &Filter::default()) else { continue };
+        assert_eq!((answer.comm, u64::from(answer.pidns)), (comm, INITIAL_PIDNS), "{program}");
+        let own = fs::read_to_string("/proc/self/cgroup").expect("its cgroups");
+        let own = own.lines().find_map(|line| line.strip_prefix("0::"));
+        match (Cgroups::find(), own) {
+            (Ok(mut cgroups), Some(own)) => {
+                assert_eq!(cgroups.text(answer.cgroup), own, "{program}")
+            }
+            _ => println!("SKIPPED: no cgroup2 file system is mounted"),
+        }
+    }
+}
+
+/// This process in a cgroup of its own, two levels below the one that it comes from.
+struct Moved {
+    home: PathBuf,
+    parent: PathBuf,
+    child: PathBuf,
+}
+
+impl Moved {
+    fn new(home: &Path) -> std::io::Result<Self> {
+        let parent = home.join(format!("headers-{}", std::process::id()));
+        let child = parent.join("child");
+        let moved = Self { home: home.to_owned(), parent, child };
+        fs::create_dir_all(&moved.child)?;
+        fs::create_dir_all(moved.parent.join("sibling"))?;
+        fs::write(moved.child.join("cgroup.procs"), "0")?;
+        Ok(moved)
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        // What cannot be removed is empty, and in nobody's way.
+        let _ = fs::write(self.home.join("cgroup.procs"), "0");
+        for folder in [&self.child, &self.parent.join("sibling"), &self.parent] {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+#[test]
+fn a_cgroup_stands_for_all_below_it() {
+    if !initial_namespace() {
+        return;
+    }
+    let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+    let root = mounts.into_iter().find(|mount| mount.join("cgroup.procs").exists());
+    let moved = match root.map(Moved::new) {
+        Some(Ok(moved)) => moved,
+        Some(Err(error)) => {
+            println!("SKIPPED: cannot move this process to another cgroup: {error}");
+            return;
+        }
+        None => {
+            println!("SKIPPED: no cgroup2 file system is mounted");
+            return;
+        }
+    };
+    let path = |folder: &Path| folder.to_str().expect("UTF-8").to_owned();
+    let answer = ask("switch_raw", &Filter::default()).expect("raw_tp works with BTF");
+    let below = moved.child.strip_prefix(&moved.home).expect("it is below");
+    let found = Cgroups::at(&moved.home).text(answer.cgroup);
+    assert_eq!(found, format!("/{}", path(below)), "the inode number is the id");
+    let table = [
+        (path(&moved.home), true),
+        (path(&moved.parent), true),
+        (path(&moved.child), true),
+        (path(&moved.parent.join("sibling")), false),
+    ];
+    for program in PROGRAMS {
+        for (path, wanted) in &table {
+            let filter = Filter::default().cgroup(path).expect("it is there");
+            let Some(answer) = ask(program, &filter) else {
+                // BTF of the kernel is refused on some machines, the helper of the last one before 5.14.
+                assert!(program != "switch_raw", "raw_tp works on every kernel with BTF");
+                assert!(program != "enter_raw" || !kernel_at_least(5, 14));
+                break;
+            };
+            let right = if *wanted { answer.unwanted == 0 } else { answer.wanted == 0 };
+            assert!(right && answer.wanted + answer.unwanted >= 10, "{program}: {answer:?} {path}");
+        }
+    }
+}
