@@ -39,4 +39,5 @@ pub mod prelude {
         Bytes, Context as _, Lines, NoOptions, Plugin, Result, Snapshot, Text, Tick, anyhow, bail,
         choice, ensure, export_plugin, log, options, table,
     };
+    pub use std::time::Duration;
 }

@@ -200,8 +200,7 @@ impl FieldValue for Snapshot {
 ///         }
 ///         /// How many.
 ///         count: counter,
-///         /// Bytes sent.
-///         sent_bytes: counter(bytes),
+///         sent_bytes: counter(bytes) "Bytes sent.",
 ///         /// Age of the oldest one waiting; left out when there is none.
 ///         oldest_ms: gauge(ms) [optional],
 ///     }
@@ -211,16 +210,21 @@ impl FieldValue for Snapshot {
 /// # let _ = row;
 /// ```
 ///
+/// What a tag or field says stands before it as a doc comment, or behind it as a text.
+///
 /// Kinds: `counter` (u64), `gauge` (i64), `float` (f64), `flag` (bool), `text` ([`Text`]), `histogram`
 /// ([`Snapshot`]). Units: `ns`, `us`, `ms`, `s`, `bytes`; a field's name ends in its unit.
 #[macro_export]
 macro_rules! table {
-    (
-        $(#[doc = $doc:literal])+
-        $name:ident {
-            $(tags { $( $(#[doc = $tag_doc:literal])+ $tag:ident ),+ $(,)? })?
-            $( $(#[doc = $field_doc:literal])+ $field:ident : $kind:ident $(($unit:ident))? $([$opt:ident])? ),+ $(,)?
-        }
+    ($(#[doc = $doc:literal])+ $name:ident { tags { $($tags:tt)* } $($fields:tt)* }) => {
+        $crate::table!(@make [$($doc)+] $name [$($tags)*] [$($fields)*]);
+    };
+    ($(#[doc = $doc:literal])+ $name:ident { $($fields:tt)* }) => {
+        $crate::table!(@make [$($doc)+] $name [] [$($fields)*]);
+    };
+    (@make [$($doc:literal)+] $name:ident
+        [$( $(#[doc = $tag_doc:literal])* $tag:ident $($tag_text:literal)? ),* $(,)?]
+        [$( $(#[doc = $field_doc:literal])* $field:ident : $kind:ident $(($unit:ident))? $([$opt:ident])? $($field_text:literal)? ),+ $(,)?]
     ) => {
         $(#[doc = $doc])+
         #[allow(missing_docs)]
@@ -228,20 +232,20 @@ macro_rules! table {
             /// One line of the table.
             #[derive(Clone, Debug)]
             pub struct Row {
-                $($( $(#[doc = $tag_doc])+ pub $tag: $crate::Text, )+)?
-                $( $(#[doc = $field_doc])+ pub $field: $crate::table!(@opt ($crate::table!(@type $kind)) $($opt)?), )+
+                $( $(#[doc = $tag_doc])* $(#[doc = $tag_text])? pub $tag: $crate::Text, )*
+                $( $(#[doc = $field_doc])* $(#[doc = $field_text])? pub $field: $crate::table!(@opt ($crate::table!(@type $kind)) $($opt)?), )+
             }
 
             /// The table's declaration.
             pub static TABLE: $crate::TableDef = $crate::TableDef {
                 name: stringify!($name),
                 text: concat!($($doc),+),
-                tags: &[$($( $crate::TagDef { name: stringify!($tag), text: concat!($($tag_doc),+) } ),+)?],
+                tags: &[$( $crate::TagDef { name: stringify!($tag), text: concat!($($tag_doc,)* $($tag_text)?) } ),*],
                 fields: FIELDS,
             };
             const FIELDS: &[$crate::FieldDef] = &[$( $crate::FieldDef {
                 name: stringify!($field),
-                text: concat!($($field_doc),+),
+                text: concat!($($field_doc,)* $($field_text)?),
                 kind: $crate::table!(@kind $kind),
                 unit: $crate::table!(@unit $($unit)?),
             } ),+];
@@ -249,6 +253,7 @@ macro_rules! table {
                 let mut i = 0;
                 while i < FIELDS.len() {
                     assert!(FIELDS[i].name_shows_unit(), "a field's name must end in its unit, as in `wait_us: counter(us)`");
+                    assert!(!FIELDS[i].text.is_empty(), "a field needs a text, as in `execs: counter \"Programs started.\"`");
                     i += 1;
                 }
             };
@@ -261,7 +266,7 @@ macro_rules! table {
                     fields: &mut $crate::smallvec::SmallVec<[$crate::abi::Val<'a>; 16]>,
                 ) {
                     let _ = &tags;
-                    $($( tags.push($crate::abi_stable::std_types::RStr::from_str(&self.$tag)); )+)?
+                    $( tags.push($crate::abi_stable::std_types::RStr::from_str(&self.$tag)); )*
                     $( $crate::FieldValue::value(&self.$field, fields); )+
                 }
             }

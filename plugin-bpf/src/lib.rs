@@ -24,16 +24,20 @@ pub mod group;
 mod map_report;
 pub mod maps;
 mod object;
+mod status;
 mod tool;
 
 pub use attach::{Attached, Hook, Hooks, Program, ProgramInfo, Target, Verdict, kernel_at_least};
 pub use exact::{
     CounterArray, Counters, Cut, CutKind, Events, Extent, Histogram, Histograms, Idle, Lost, Named,
-    Pairs, Piece, Stacks, Table, Timeline,
+    Pairs, Piece, Stacks, Table, Timed, Timeline,
 };
 pub use object::{Record, Setup, bytes, from_bytes, max_threads, text, zeroed};
+pub use status::exit_status;
 pub use tool::{ObjectSet, Running, Tool};
 
+#[doc(hidden)]
+pub use attach::only_kind;
 #[doc(hidden)]
 pub use object::{
     Aligned, Code, Consts, Lent, Maps, Object, PieceDef, PieceKind, ProgramDef, Settings,
@@ -60,7 +64,8 @@ macro_rules! skeleton {
 /// All that a BPF plugin's source needs in scope.
 pub mod prelude {
     pub use crate::{
-        Hook, Hooks, Lost, Setup, Timeline, Tool, export_tool, group::Groups, skeleton, sums, text,
+        Hook, Hooks, Lost, Setup, Timeline, Tool, by, exit_status, export_tool, group::Groups,
+        skeleton, sums, text,
     };
     pub use plugin_api::prelude::*;
 }

@@ -18,19 +18,11 @@ pub trait Tool: Sized + Send + 'static {
     /// Its program: `skel::Object`, or a pair of two skeletons' objects, which share one cut.
     type Object: ObjectSet;
 
-    /// Makes the tool's own state.
+    /// Makes the tool's own state, and sets constants and sizes of the program before it is loaded.
     ///
     /// # Errors
     /// The options do not go together; says which, and what to do.
-    fn new(options: Self::Options) -> Result<Self>;
-
-    /// Sets constants and sizes before loading.
-    ///
-    /// # Errors
-    /// As [`Tool::new`].
-    fn setup(&self, _setup: &mut <Self::Object as ObjectSet>::Setup) -> Result<()> {
-        Ok(())
-    }
+    fn new(options: Self::Options, setup: &mut <Self::Object as ObjectSet>::Setup) -> Result<Self>;
 
     /// What it observes. Without it, each name in front of a known kind is a hook (see [`crate::Hook`]).
     fn hooks(&self) -> Hooks {
@@ -136,7 +128,7 @@ impl<T: Tool> Plugin for Running<T> {
     type Options = T::Options;
 
     fn init(options: T::Options) -> Result<Self> {
-        Self::start(T::new(options)?)
+        Self::start(options)
     }
 
     fn call(&mut self, tick: &Tick, lines: &mut Lines) -> Result<()> {
@@ -168,14 +160,13 @@ impl<T: Tool> Running<T> {
     /// Loads and attaches a tool.
     ///
     /// # Errors
-    /// Its settings are wrong, or no way to attach works; says each and why.
-    #[doc(hidden)]
-    pub fn start(tool: T) -> Result<Self> {
+    /// Its options are wrong, or no way to attach works; says each and why.
+    fn start(options: T::Options) -> Result<Self> {
         let codes = T::Object::codes();
         let constants = codes.iter().map(|code| rodata(code));
         let constants: Result<Vec<_>, _> = constants.collect();
         let mut setup = T::Object::setup(constants.map_err(|failure| anyhow!("{failure}"))?);
-        tool.setup(&mut setup)?;
+        let tool = T::new(options, &mut setup)?;
         let settings = T::Object::settings(setup);
         let kind = settings.iter().find_map(|settings| settings.cut);
         let kind = kind.unwrap_or_else(CutKind::of_this_kernel);

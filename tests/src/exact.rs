@@ -69,7 +69,6 @@ pub trait Way: Sized + Send + 'static {
 
 /// The tool of a way.
 pub struct Exact<W> {
-    options: Options,
     timeline: Timeline,
     _way: PhantomData<W>,
 }
@@ -81,22 +80,18 @@ impl<W: Way> Tool for Exact<W> {
     type Options = Options;
     type Object = skel::Object;
 
-    fn new(options: Options) -> Result<Self> {
-        Ok(Self { options, timeline: Timeline::default(), _way: PhantomData })
-    }
-
-    fn setup(&self, setup: &mut Setup<skel::Object>) -> Result<()> {
+    fn new(options: Options, setup: &mut Setup<skel::Object>) -> Result<Self> {
         setup.consts.tester = std::process::id();
-        setup.consts.pause = u32::try_from(self.options.pause)?;
-        if self.options.perf {
+        setup.consts.pause = u32::try_from(options.pause)?;
+        if options.perf {
             setup.perf_buffers();
         }
-        match self.options.cut.as_str() {
+        match options.cut.as_str() {
             "" => {}
             "count" => setup.force_cut(CutKind::Count),
             _ => setup.force_cut(CutKind::Grace),
         }
-        Ok(())
+        Ok(Self { timeline: Timeline::default(), _way: PhantomData })
     }
 
     fn hooks(&self) -> Hooks {
@@ -193,14 +188,14 @@ ways! {
     }
     /// `EVENTS`.
     ByEvents "count_events" |maps, lines, timeline| {
-        timeline.place(maps.events.take(), |e| e.ktime_ns, |time, event| {
+        timeline.place(maps.events.take(), |time, event| {
             lines.push_at(time, exact::Row { key: event.key.to_string().into(), count: 1 })
         })?;
         dropped(lines, maps.events.lost())
     }
     /// `EVENTS` filled in place.
     ByLargeEvents "count_large_events" |maps, lines, timeline| {
-        timeline.place(maps.large.take(), |e| e.ktime_ns, |time, event| {
+        timeline.place(maps.large.take(), |time, event| {
             // Its end is its own, or the key does not count.
             let count = u64::from(event.tail[125] == event.key);
             lines.push_at(time, exact::Row { key: event.key.to_string().into(), count })
@@ -209,7 +204,7 @@ ways! {
     }
     /// `EVENTS` of which a part is handed over.
     ByParts "count_parts" |maps, lines, timeline| {
-        timeline.place(maps.large.take(), |e| e.ktime_ns, |time, event| {
+        timeline.place(maps.large.take(), |time, event| {
             let tail = if event.key & 1 == 1 { event.key } else { 0 };
             let count = u64::from(event.tail[125] == tail);
             lines.push_at(time, exact::Row { key: event.key.to_string().into(), count })

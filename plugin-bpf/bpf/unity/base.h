@@ -37,6 +37,18 @@ static __always_inline int unity_update(void *map, const void *key, const void *
 #define unity_max_entries(map) (sizeof(*(map)->max_entries) / sizeof(int))
 #define unity_bank_len(map)    ((__u32)unity_max_entries(map) & ((1u << 27) - 1))
 
+/* ---- plain maps: a tool's own state, which no tick reads or resets ---- */
+
+#define HASH(name, K, V, n)	UNITY_PLAIN(BPF_MAP_TYPE_HASH, name, K, V, n)
+#define LRU_HASH(name, K, V, n) UNITY_PLAIN(BPF_MAP_TYPE_LRU_HASH, name, K, V, n)
+#define UNITY_PLAIN(kind, name, K, V, n)                                                           \
+	struct {                                                                                   \
+		__uint(type, kind);                                                                \
+		__uint(max_entries, n);                                                            \
+		__type(key, K);                                                                    \
+		__type(value, V);                                                                  \
+	} name SEC(".maps")
+
 /* ---- what was lost, by piece and cause ---- */
 
 enum unity_cause {

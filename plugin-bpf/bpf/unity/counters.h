@@ -16,7 +16,7 @@
 	UNITY_COUNTER_MAP(unity_counters__, number, name, enum name, name##__n)
 
 /* n counters by number. In Rust `take(i)`. A number past the end is counted (collector_map `past`). */
-#define COUNTER_ARRAY(name, n)                 UNITY_COUNTER_ARRAY(__COUNTER__, name, n)
+#define COUNTER_ARRAY(name, n) UNITY_COUNTER_ARRAY(__COUNTER__, name, n)
 #define UNITY_COUNTER_ARRAY(number, name, n)                                                       \
 	UNITY_COUNTER_MAP(unity_counter_array__, number, name, __u32, n)
 
@@ -26,13 +26,15 @@
 		type_of_index index;                                                               \
 	};                                                                                         \
 	UNITY_PIECE(name, number, n);                                                              \
-	struct unity_paste(kind, number) {                                                         \
+	struct unity_paste(kind, number)                                                           \
+	{                                                                                          \
 		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
 		__uint(map_flags, BPF_F_MMAPABLE);                                                 \
 		__uint(max_entries, UNITY_BANKED | unity_bank(n));                                 \
 		__type(key, __u32);                                                                \
 		__type(value, union unity_names__##name);                                          \
-	} name SEC(".maps")
+	}                                                                                          \
+	name SEC(".maps")
 
 /*
  * Atomic, although every CPU has its own: a program in process context can be preempted by another

@@ -23,7 +23,7 @@
 
 /* A CPU's cache line. The names are those of plugin_bpf::cut. */
 struct unity_cell {
-	__u64 word;    /* with fetch: twice the entries, plus the half; without: entered minus left */
+	__u64 word; /* with fetch: twice the entries, plus the half; without: entered minus left */
 	__u64 left[2]; /* with fetch: those who left, by half */
 	__u64 half;    /* without fetch: the half */
 	__u64 unused[4];

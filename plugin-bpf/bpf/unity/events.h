@@ -13,11 +13,13 @@ const volatile __u32 unity_perf SEC(".rodata.unity") = 0;
 #define EVENTS(name, T, bytes) UNITY_EVENTS(__COUNTER__, name, T, bytes)
 #define UNITY_EVENTS(number, name, T, bytes)                                                       \
 	UNITY_PIECE(name, number, 1);                                                              \
-	struct unity_paste(unity_events__, number) {                                               \
+	struct unity_paste(unity_events__, number)                                                 \
+	{                                                                                          \
 		__uint(type, BPF_MAP_TYPE_RINGBUF);                                                \
 		__uint(max_entries, bytes);                                                        \
 		__type(value, T);                                                                  \
-	} name SEC(".maps")
+	}                                                                                          \
+	name SEC(".maps")
 
 /*
  * Memory for an event that is larger than a program's stack (512 bytes) or of varying length. Held

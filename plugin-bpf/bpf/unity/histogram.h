@@ -38,13 +38,15 @@ struct unity_histogram {
 #define UNITY_HISTOGRAM(number, name, n, div)                                                      \
 	UNITY_CHECK_DIV(div);                                                                      \
 	UNITY_PIECE(name, number, n);                                                              \
-	struct unity_paste(unity_histogram__, number) {                                            \
+	struct unity_paste(unity_histogram__, number)                                              \
+	{                                                                                          \
 		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
 		__uint(map_flags, BPF_F_MMAPABLE);                                                 \
 		__uint(max_entries, UNITY_BANKED | UNITY_DIV(div) | (2 * (n)));                    \
 		__type(key, __u32);                                                                \
 		__type(value, struct unity_histogram);                                             \
-	} name SEC(".maps")
+	}                                                                                          \
+	name SEC(".maps")
 
 /* Floor of the binary logarithm, by shifts: clang 14 cannot compile __builtin_clzll for BPF. */
 static __always_inline __u32 unity_log2(__u64 v)

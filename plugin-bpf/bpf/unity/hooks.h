@@ -6,6 +6,7 @@
  *   ON_TRACEPOINT(hook, category, name, T, field, ..)   hook_btf, hook_raw, hook_tp
  *   ON_ARGUMENTS(hook, name, T, argument, ..)           hook_btf, hook_raw
  *   ON_RECORD(hook, category, name, T, field, ..)       hook_tp
+ *   ON_RECORD_VARIANT(hook, variant, ..)                hook_tp_variant, for a record of some kernels
  *   ON_TASK(hook, category, name, tid)                  hook_btf, hook_raw, hook_tp
  *   ON_FUNCTION(hook, function, T, argument, ..)        hook_fentry, hook_kprobe
  *
@@ -21,13 +22,11 @@
  * A field of a pointer argument, in a body of ON_ARGUMENTS: a plain load under tp_btf, whose arguments
  * the verifier knows, and bpf_probe_read_kernel() under raw_tp.
  */
-#define READ(pointer, field)                                                                       \
-	(unity_btf ? (pointer)->field : BPF_CORE_READ(pointer, field))
+#define READ(pointer, field) (unity_btf ? (pointer)->field : BPF_CORE_READ(pointer, field))
 
 /* ---- from pairs (T, a, U, b) to parameters and arguments, six at most ---- */
 
-#define unity_count(...)                                                                           \
-	unity_count_(0, ##__VA_ARGS__, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0)
+#define unity_count(...)							 unity_count_(0, ##__VA_ARGS__, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0)
 #define unity_count_(_0, _1, _2, _3, _4, _5, _6, _7, _8, _9, _a, _b, _c, n, ...) n
 
 #define unity_params0(...)
@@ -52,9 +51,8 @@
 /* The parameters of a kprobed function. */
 #define unity_regs(...) unity_paste(unity_regs_, unity_count(__VA_ARGS__))(__VA_ARGS__)
 #define unity_regs_0(...)
-#define unity_regs_1(T, a) , (T)PT_REGS_PARM1((struct pt_regs *)ctx)
-#define unity_regs_2(T, a, U, b)                                                                   \
-	unity_regs_1(T, a), (U)PT_REGS_PARM2((struct pt_regs *)ctx)
+#define unity_regs_1(T, a)	 , (T)PT_REGS_PARM1((struct pt_regs *)ctx)
+#define unity_regs_2(T, a, U, b) unity_regs_1(T, a), (U)PT_REGS_PARM2((struct pt_regs *)ctx)
 #define unity_regs_3(T, a, U, b, V, c)                                                             \
 	unity_regs_2(T, a, U, b), (V)PT_REGS_PARM3((struct pt_regs *)ctx)
 #define unity_regs_4(T, a, U, b, V, c, W, d)                                                       \
@@ -77,30 +75,29 @@ struct unity_field {
 	__u32 unused;
 };
 
-#define unity_is_address(T) __builtin_types_compatible_p(T, const char *)
-#define unity_field_var(hook, i)                                                                   \
-	unity_paste(hook, unity_paste(_tp__field, i))
+#define unity_is_address(T)	 __builtin_types_compatible_p(T, const char *)
+#define unity_field_var(prog, i) unity_paste(prog, unity_paste(__field, i))
 
-#define unity_declare(hook, i, T, a)                                                               \
-	const volatile struct unity_field unity_field_var(hook, i) SEC(".rodata.unity_record") = { \
-		.program = #hook "_tp",                                                            \
+#define unity_declare(prog, i, T, a)                                                               \
+	const volatile struct unity_field unity_field_var(prog, i) SEC(".rodata.unity_record") = { \
+		.program = #prog,                                                                  \
 		.name = #a,                                                                        \
 		.size = unity_is_address(T) ? 0 : sizeof(T),                                       \
 	};
 #define unity_declare0(...)
-#define unity_declare1(hook, i, T, a) unity_declare(hook, i, T, a)
-#define unity_declare2(hook, i, T, a, ...)                                                         \
-	unity_declare(hook, i, T, a) unity_declare1(hook, unity_paste(i, 1), __VA_ARGS__)
-#define unity_declare3(hook, i, T, a, ...)                                                         \
-	unity_declare(hook, i, T, a) unity_declare2(hook, unity_paste(i, 1), __VA_ARGS__)
-#define unity_declare4(hook, i, T, a, ...)                                                         \
-	unity_declare(hook, i, T, a) unity_declare3(hook, unity_paste(i, 1), __VA_ARGS__)
-#define unity_declare5(hook, i, T, a, ...)                                                         \
-	unity_declare(hook, i, T, a) unity_declare4(hook, unity_paste(i, 1), __VA_ARGS__)
-#define unity_declare6(hook, i, T, a, ...)                                                         \
-	unity_declare(hook, i, T, a) unity_declare5(hook, unity_paste(i, 1), __VA_ARGS__)
-#define unity_declares(hook, ...)                                                                  \
-	unity_paste(unity_declare, unity_count(__VA_ARGS__))(hook, 1, ##__VA_ARGS__)
+#define unity_declare1(prog, i, T, a) unity_declare(prog, i, T, a)
+#define unity_declare2(prog, i, T, a, ...)                                                         \
+	unity_declare(prog, i, T, a) unity_declare1(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_declare3(prog, i, T, a, ...)                                                         \
+	unity_declare(prog, i, T, a) unity_declare2(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_declare4(prog, i, T, a, ...)                                                         \
+	unity_declare(prog, i, T, a) unity_declare3(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_declare5(prog, i, T, a, ...)                                                         \
+	unity_declare(prog, i, T, a) unity_declare4(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_declare6(prog, i, T, a, ...)                                                         \
+	unity_declare(prog, i, T, a) unity_declare5(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_declares(prog, ...)                                                                  \
+	unity_paste(unity_declare, unity_count(__VA_ARGS__))(prog, 1, ##__VA_ARGS__)
 
 static __always_inline const void *unity_locate(const void *ctx,
 						const volatile struct unity_field *field)
@@ -113,35 +110,34 @@ static __always_inline const void *unity_locate(const void *ctx,
 	return ctx + (location & 0xffff);
 }
 
-#define unity_read(hook, i, T, a)                                                                  \
-	__builtin_choose_expr(unity_is_address(T),                                                 \
-			      unity_locate(ctx, &unity_field_var(hook, i)), ({                     \
-				      typeof(T) unity_value = (T)0;                                \
-				      bpf_probe_read_kernel(                                       \
-					      &unity_value, sizeof(unity_value),                   \
-					      ctx + unity_field_var(hook, i).offset);              \
-				      unity_value;                                                 \
-			      }))
+#define unity_read(prog, i, T, a)                                                                  \
+	__builtin_choose_expr(                                                                     \
+		unity_is_address(T), unity_locate(ctx, &unity_field_var(prog, i)), ({              \
+			typeof(T) unity_value = (T)0;                                              \
+			bpf_probe_read_kernel(&unity_value, sizeof(unity_value),                   \
+					      ctx + unity_field_var(prog, i).offset);              \
+			unity_value;                                                               \
+		}))
 #define unity_reads0(...)
-#define unity_reads1(hook, i, T, a) , unity_read(hook, i, T, a)
-#define unity_reads2(hook, i, T, a, ...)                                                           \
-	, unity_read(hook, i, T, a) unity_reads1(hook, unity_paste(i, 1), __VA_ARGS__)
-#define unity_reads3(hook, i, T, a, ...)                                                           \
-	, unity_read(hook, i, T, a) unity_reads2(hook, unity_paste(i, 1), __VA_ARGS__)
-#define unity_reads4(hook, i, T, a, ...)                                                           \
-	, unity_read(hook, i, T, a) unity_reads3(hook, unity_paste(i, 1), __VA_ARGS__)
-#define unity_reads5(hook, i, T, a, ...)                                                           \
-	, unity_read(hook, i, T, a) unity_reads4(hook, unity_paste(i, 1), __VA_ARGS__)
-#define unity_reads6(hook, i, T, a, ...)                                                           \
-	, unity_read(hook, i, T, a) unity_reads5(hook, unity_paste(i, 1), __VA_ARGS__)
-#define unity_reads(hook, ...)                                                                     \
-	unity_paste(unity_reads, unity_count(__VA_ARGS__))(hook, 1, ##__VA_ARGS__)
+#define unity_reads1(prog, i, T, a) , unity_read(prog, i, T, a)
+#define unity_reads2(prog, i, T, a, ...)                                                           \
+	, unity_read(prog, i, T, a) unity_reads1(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_reads3(prog, i, T, a, ...)                                                           \
+	, unity_read(prog, i, T, a) unity_reads2(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_reads4(prog, i, T, a, ...)                                                           \
+	, unity_read(prog, i, T, a) unity_reads3(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_reads5(prog, i, T, a, ...)                                                           \
+	, unity_read(prog, i, T, a) unity_reads4(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_reads6(prog, i, T, a, ...)                                                           \
+	, unity_read(prog, i, T, a) unity_reads5(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_reads(prog, ...)                                                                     \
+	unity_paste(unity_reads, unity_count(__VA_ARGS__))(prog, 1, ##__VA_ARGS__)
 
 /* ---- the macros ---- */
 
 #define ON_ARGUMENTS(hook, name, ...)                                                              \
-	static __always_inline int hook##__arguments(void *ctx, const bool unity_btf unity_params( \
-		__VA_ARGS__));                                                                     \
+	static __always_inline int hook##__arguments(                                              \
+		void *ctx, const bool unity_btf unity_params(__VA_ARGS__));                        \
 	SEC("tp_btf/" #name) int hook##_btf(void *ctx)                                             \
 	{                                                                                          \
 		return hook##__arguments(ctx, true unity_words(__VA_ARGS__));                      \
@@ -150,17 +146,19 @@ static __always_inline const void *unity_locate(const void *ctx,
 	{                                                                                          \
 		return hook##__arguments(ctx, false unity_words(__VA_ARGS__));                     \
 	}                                                                                          \
-	static __always_inline int hook##__arguments(void *ctx, const bool unity_btf unity_params( \
-		__VA_ARGS__))
+	static __always_inline int hook##__arguments(                                              \
+		void *ctx, const bool unity_btf unity_params(__VA_ARGS__))
 
-#define ON_RECORD(hook, category, name, ...)                                                       \
-	static __always_inline int hook##__record(void *ctx unity_params(__VA_ARGS__));            \
-	unity_declares(hook, __VA_ARGS__)                                                          \
-	SEC("tp/" #category "/" #name) int hook##_tp(void *ctx)                                    \
+#define ON_RECORD(hook, category, name, ...) UNITY_RECORD(hook##_tp, category, name, __VA_ARGS__)
+#define ON_RECORD_VARIANT(hook, variant, category, name, ...)                                      \
+	UNITY_RECORD(hook##_tp_##variant, category, name, __VA_ARGS__)
+#define UNITY_RECORD(program, category, name, ...)                                                 \
+	static __always_inline int program##__record(void *ctx unity_params(__VA_ARGS__));         \
+	unity_declares(program, __VA_ARGS__) SEC("tp/" #category "/" #name) int program(void *ctx) \
 	{                                                                                          \
-		return hook##__record(ctx unity_reads(hook, __VA_ARGS__));                         \
+		return program##__record(ctx unity_reads(program, __VA_ARGS__));                   \
 	}                                                                                          \
-	static __always_inline int hook##__record(void *ctx unity_params(__VA_ARGS__))
+	static __always_inline int program##__record(void *ctx unity_params(__VA_ARGS__))
 
 #define ON_TRACEPOINT(hook, category, name, ...)                                                   \
 	static __always_inline int hook##__event(void *ctx unity_params(__VA_ARGS__));             \
@@ -172,10 +170,10 @@ static __always_inline const void *unity_locate(const void *ctx,
 	{                                                                                          \
 		return hook##__event(ctx unity_words(__VA_ARGS__));                                \
 	}                                                                                          \
-	unity_declares(hook, __VA_ARGS__)                                                          \
-	SEC("tp/" #category "/" #name) int hook##_tp(void *ctx)                                    \
+	unity_declares(hook##_tp, __VA_ARGS__)                                                     \
+		SEC("tp/" #category "/" #name) int hook##_tp(void *ctx)                            \
 	{                                                                                          \
-		return hook##__event(ctx unity_reads(hook, __VA_ARGS__));                          \
+		return hook##__event(ctx unity_reads(hook##_tp, __VA_ARGS__));                     \
 	}                                                                                          \
 	static __always_inline int hook##__event(void *ctx unity_params(__VA_ARGS__))
 

@@ -12,12 +12,14 @@
 #define PAIRS(name, K, V, n) UNITY_PAIRS(__COUNTER__, name, K, V, n)
 #define UNITY_PAIRS(number, name, K, V, n)                                                         \
 	UNITY_PIECE(name, number, 1);                                                              \
-	struct unity_paste(unity_pairs__, number) {                                                \
+	struct unity_paste(unity_pairs__, number)                                                  \
+	{                                                                                          \
 		__uint(type, BPF_MAP_TYPE_HASH);                                                   \
 		__uint(max_entries, n);                                                            \
 		__type(key, K);                                                                    \
 		__type(value, V);                                                                  \
-	} name SEC(".maps")
+	}                                                                                          \
+	name SEC(".maps")
 
 static __always_inline bool unity_pairs_begin(void *map, __u32 piece, const void *key,
 					      const void *value)

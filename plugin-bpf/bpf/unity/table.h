@@ -6,7 +6,8 @@
 /* A hash for each half: NAME and NAME__b. */
 #define UNITY_HALVES(kind, number, name, K, V, n, entries)                                         \
 	UNITY_PIECE(name, number, n);                                                              \
-	struct unity_paste(kind, number) {                                                         \
+	struct unity_paste(kind, number)                                                           \
+	{                                                                                          \
 		__uint(type, BPF_MAP_TYPE_HASH);                                                   \
 		__uint(max_entries, entries);                                                      \
 		__type(key, K);                                                                    \
@@ -120,7 +121,7 @@ static __always_inline void unity_slot_add(struct unity_sums *slot, __u64 value)
 		typeof(*(map)->key) unity_cell;                                                    \
 		__builtin_memset(&unity_cell, 0, sizeof(unity_cell));                              \
 		__builtin_memcpy(&unity_cell.key, key_, sizeof(unity_cell.key));                   \
-		unity_cell.slot = unity_slot(unity_given / unity_div_of(unity_max_entries(map)));           \
+		unity_cell.slot = unity_slot(unity_given / unity_div_of(unity_max_entries(map)));  \
 		unity_slot_add(table_at(cut, map, &unity_cell), unity_given);                      \
 	})
 

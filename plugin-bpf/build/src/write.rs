@@ -3,6 +3,7 @@
 use crate::compile::Objects;
 use crate::shape::Shape;
 use crate::source::{Kind, Map, Source};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -49,6 +50,49 @@ fn types(code: &mut String, source: &Source) {
         put!(code, "impl Default for {name} {{ fn default() -> Self {{ plugin_bpf::zeroed() }} }}");
     }
     put!(code, "}}");
+    if source.structs.get("comm").is_some_and(|comm| comm.fields[0].0 == "name") {
+        put!(code, "impl From<types::comm> for String {{");
+        put!(code, "fn from(comm: types::comm) -> Self {{ text(&comm.name) }} }}");
+    }
+    for (name, of) in &source.structs {
+        let ktime = ("ktime_ns".to_owned(), Shape::Number("u64", 8));
+        if of.fields.contains(&ktime) {
+            put!(code, "impl Timed for types::{} {{", field(name));
+            put!(code, "fn ktime_ns(&self) -> u64 {{ self.ktime_ns }} }}");
+        }
+    }
+    let mut summed = BTreeSet::new();
+    for map in &source.maps {
+        if let Kind::Table { value: Shape::Struct(name, ..), .. } = &map.kind
+            && summed.insert(name)
+        {
+            sums(code, source, name);
+        }
+    }
+}
+
+/// How rows of a table become one: sums of numbers; of `max` and `max_..` the greatest.
+fn sums(code: &mut String, source: &Source, name: &str) {
+    let of = &source.structs[name];
+    if !of.fields.iter().all(|(_, shape)| is_sum(shape)) {
+        return;
+    }
+    let fields = of.fields.iter().map(|(member, shape)| match (member.as_str(), shape) {
+        (max, Shape::Number(..)) if max == "max" || max.starts_with("max_") => {
+            format!("{}: max", field(max))
+        }
+        (member, _) => field(member),
+    });
+    let fields: Vec<_> = fields.collect();
+    put!(code, "sums!(types::{} {{ {} }});", field(name), fields.join(", "));
+}
+
+fn is_sum(shape: &Shape) -> bool {
+    match shape {
+        Shape::Number(name, _) => *name == "u64",
+        Shape::Array(of, _) => is_sum(of),
+        Shape::Bool | Shape::Struct(..) => false,
+    }
 }
 
 fn counters(code: &mut String, source: &Source) {

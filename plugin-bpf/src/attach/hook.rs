@@ -3,13 +3,15 @@
 use crate::attach::target::Target;
 use crate::object::ProgramDef;
 use plugin_api::{Result, bail, ensure};
+use std::cell::Cell;
 
 /// One thing that a tool observes: a hook, with its ways, best first.
 ///
 /// The programs of a hook are found by their names, `HOOK_KIND`, in the order of the source: `switch_btf`,
 /// `switch_raw`, `switch_tp` are three ways of the hook `switch`. `KIND` is one of btf, raw, tp, fentry,
 /// fexit, kprobe, kretprobe, uprobe, uretprobe, usdt, perf, lsm, cgroup, iter. Entry and return of one
-/// mechanism (fentry and fexit, kprobe and kretprobe, uprobe and uretprobe) are one way, taken together.
+/// mechanism (fentry and fexit, kprobe and kretprobe, uprobe and uretprobe) are one way, taken together. A
+/// word behind the kind makes a way of its own: `exit_btf_group`.
 #[derive(Clone, Debug)]
 pub struct Hook {
     name: &'static str,
@@ -127,7 +129,7 @@ impl Hooks {
     /// # Errors
     /// A hook has no program, or a program has no hook: the author's mistake, seen at the first start.
     pub(crate) fn resolve(&self, programs: &[&'static ProgramDef]) -> Result<Vec<Vec<Resolved>>> {
-        let sets: Vec<Vec<Resolved>> = self
+        let mut sets: Vec<Vec<Resolved>> = self
             .sets
             .iter()
             .map(|set| set.iter().map(|hook| resolve(hook, programs)).collect())
@@ -144,6 +146,13 @@ impl Hooks {
                 program.name
             );
         }
+        if let Some(kind) = ONLY.take() {
+            for hook in sets.iter_mut().flatten() {
+                let of_kind = |p: &&'static str| split(p).is_none_or(|(_, way)| way.0 == kind);
+                hook.ways.retain(|way| way.iter().all(|p| of_kind(p)));
+                ensure!(!hook.ways.is_empty(), "hook `{}` has no way by {kind}", hook.name);
+            }
+        }
         Ok(sets)
     }
 
@@ -152,6 +161,17 @@ impl Hooks {
         let hooks = self.sets.iter().flatten().filter(|hook| hook.only.is_some());
         split(program).is_some_and(|(name, _)| hooks.into_iter().any(|hook| hook.name == name))
     }
+}
+
+thread_local! {
+    static ONLY: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Lets the next tool that this thread starts use ways of this kind only (`btf`, `raw`, `tp`..), for tests
+/// that try each of them.
+#[doc(hidden)]
+pub fn only_kind(kind: &'static str) {
+    ONLY.set(Some(kind));
 }
 
 /// A hook whose programs are known.
@@ -188,11 +208,16 @@ const KINDS: [(&str, &str); 14] = [
     ("iter", "iter"),
 ];
 
-/// The hook of a program, and its mechanism.
-fn split(program: &'static str) -> Option<(&'static str, &'static str)> {
-    let (hook, kind) = program.rsplit_once('_')?;
-    let (_, mechanism) = KINDS.iter().find(|(known, _)| *known == kind)?;
-    Some((hook, mechanism))
+/// The hook of a program, and its way: the mechanism and the variant of it.
+fn split(program: &'static str) -> Option<(&'static str, (&'static str, &'static str))> {
+    let ends = program.match_indices('_').map(|(at, _)| at).chain([program.len()]);
+    let starts: Vec<usize> = program.match_indices('_').map(|(at, _)| at + 1).collect();
+    // The last word that is a kind; what follows is a variant.
+    starts.into_iter().rev().find_map(|start| {
+        let end = ends.clone().find(|end| *end > start)?;
+        let (_, mechanism) = KINDS.iter().find(|(kind, _)| *kind == &program[start..end])?;
+        Some((&program[..start - 1], (*mechanism, program[end..].trim_start_matches('_'))))
+    })
 }
 
 fn resolve(hook: &Hook, programs: &[&'static ProgramDef]) -> Result<Resolved> {
@@ -204,25 +229,25 @@ fn resolve(hook: &Hook, programs: &[&'static ProgramDef]) -> Result<Resolved> {
             hook.name
         );
     }
-    let mut mechanisms: Vec<(&str, Vec<&'static str>)> = Vec::new();
+    let mut found: Vec<((&str, &str), Vec<&'static str>)> = Vec::new();
     for program in programs {
-        let (name, mechanism) = match split(program.name) {
+        let (name, way) = match split(program.name) {
             Some(found) => found,
-            None if program.name == hook.name && hook.before.is_empty() => (program.name, ""),
+            None if program.name == hook.name && hook.before.is_empty() => (program.name, ("", "")),
             None => continue,
         };
         if name != hook.name
-            || hook.only.is_some_and(|only| only != mechanism)
+            || hook.only.is_some_and(|only| only != way.0)
             || ways.iter().flatten().any(|way| *way == program.name)
         {
             continue;
         }
-        match mechanisms.iter_mut().find(|(known, _)| *known == mechanism) {
-            Some((_, way)) => way.push(program.name),
-            None => mechanisms.push((mechanism, vec![program.name])),
+        match found.iter_mut().find(|(known, _)| *known == way) {
+            Some((_, programs)) => programs.push(program.name),
+            None => found.push((way, vec![program.name])),
         }
     }
-    ways.extend(mechanisms.into_iter().map(|(_, way)| way));
+    ways.extend(found.into_iter().map(|(_, programs)| programs));
     if ways.is_empty() {
         let known: Vec<_> = programs.iter().map(|program| program.name).collect();
         bail!(
@@ -258,6 +283,14 @@ mod tests {
                 ("unlink", vec![vec!["unlink_fentry", "unlink_fexit"]]),
             ]
         );
+    }
+
+    #[test]
+    fn a_word_behind_the_kind_is_a_way_of_its_own() {
+        let programs = programs!["exit_btf_group", "exit_btf", "wakeup_new_btf", "exit_tp_group"];
+        let sets = Hooks::by_name(&programs).resolve(&programs).unwrap();
+        assert_eq!(sets[0][0].ways, [["exit_btf_group"], ["exit_btf"], ["exit_tp_group"]]);
+        assert_eq!(sets[0][1].name, "wakeup_new");
     }
 
     #[test]

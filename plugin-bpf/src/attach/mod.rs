@@ -6,7 +6,7 @@ mod program;
 mod target;
 pub(crate) mod tracepoint;
 
-pub use hook::{Hook, Hooks};
+pub use hook::{Hook, Hooks, only_kind};
 pub use ladder::Verdict;
 pub use program::{Program, ProgramInfo, kernel_at_least};
 pub use target::Target;

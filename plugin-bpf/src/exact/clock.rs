@@ -1,5 +1,12 @@
 //! From the kernel's clock to the wall clock.
 
+/// An event with its time by `bpf_ktime_get_ns()`. The build script implements it for structs that have a field
+/// `ktime_ns`.
+pub trait Timed {
+    /// The time, in nanoseconds.
+    fn ktime_ns(&self) -> u64;
+}
+
 /// Places events on the wall clock: `bpf_ktime_get_ns()` to nanoseconds since 1970 UTC.
 ///
 /// Two lines of a table with equal tags and time are one point for a database, so a time that was given
@@ -14,16 +21,15 @@ impl Timeline {
     ///
     /// # Errors
     /// The first that `emit` returns.
-    pub fn place<T, E>(
+    pub fn place<T: Timed, E>(
         &mut self,
         mut events: Vec<T>,
-        ktime_ns: impl Fn(&T) -> u64,
         mut emit: impl FnMut(i64, T) -> Result<(), E>,
     ) -> Result<(), E> {
         let offset = wall_ns() - monotonic_ns();
-        events.sort_by_key(&ktime_ns);
+        events.sort_by_key(Timed::ktime_ns);
         for event in events {
-            let time = ktime_ns(&event) as i64 + offset;
+            let time = event.ktime_ns() as i64 + offset;
             // Taken (or just passed by one that had to move): the next free nanosecond. Much earlier is
             // a clock that was set back, and true.
             let taken = (0..1_000).contains(&(self.last_ns - time));
@@ -54,20 +60,22 @@ fn clock(id: libc::clockid_t) -> i64 {
 mod tests {
     use super::*;
 
+    impl Timed for u64 {
+        fn ktime_ns(&self) -> u64 {
+            *self
+        }
+    }
+
     #[test]
     fn equal_times_are_told_apart_and_order_is_the_kernels() {
         let mut line = Timeline::default();
         let mut seen = Vec::new();
         let now = monotonic_ns() as u64;
         for ktimes in [vec![now + 5, now, now, now], vec![now + 7, now + 5]] {
-            line.place(
-                ktimes,
-                |t| *t,
-                |at, _| {
-                    seen.push(at);
-                    Ok::<_, ()>(())
-                },
-            )
+            line.place(ktimes, |at, _| {
+                seen.push(at);
+                Ok::<_, ()>(())
+            })
             .unwrap();
         }
         let mut unique = seen.clone();

@@ -15,7 +15,7 @@ mod pairs;
 mod stacks;
 mod table;
 
-pub use clock::Timeline;
+pub use clock::{Timed, Timeline};
 pub use counters::{CounterArray, Counters, Named};
 pub use cut::{Cut, CutKind};
 pub use events::Events;

@@ -24,9 +24,11 @@
 //! |---|---|
 //! | [`Groups`] | at most K + 1 rows with different tag texts, whose sums are exact |
 //! | [`Summable`], [`sums!`](crate::sums) | how values of rows that become one are added |
+//! | [`by!`](crate::by) | the option `by` with a tool's dimensions |
 //! | [`Cgroups`] | ids of cgroups to paths and containers |
 //! | [`Filter`] | which tasks the BPF program looks at (`filter.bpf.h`) |
 
+mod by;
 mod carry;
 mod cgroup;
 mod container;

@@ -22,7 +22,7 @@ impl Tool for Bpfsample {
     type Options = NoOptions;
     type Object = skel::Object;
 
-    fn new(_: NoOptions) -> Result<Self> {
+    fn new(_: NoOptions, _: &mut Setup<skel::Object>) -> Result<Self> {
         Ok(Self)
     }
 

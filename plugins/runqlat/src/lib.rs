@@ -4,43 +4,29 @@
 //! tp (which needs no BTF of the kernel).
 
 use plugin_bpf::prelude::*;
+use skel::types::waits;
 
 skeleton!(runqlat);
+by!(By: Comm);
 
 table! {
     /// How long threads waited for a CPU: from the wakeup or the preemption until they ran.
     runqlat {
-        /// The waits that ended since the last tick.
-        latency: histogram(us),
+        latency: histogram(us) "The waits that ended since the last tick.",
         /// Threads that began to run, but nobody saw them begin to wait: they waited already when the
         /// collector started.
         unmatched: counter,
-        /// Waits that found no room in the kernel's map of threads.
-        dropped: counter,
+        dropped: counter "Waits that found no room in the kernel's map of threads.",
+        dropped_names: counter "Waits that are in no row of runqlat_comm: no room for another name.",
     }
 }
 
 table! {
     /// The threads that waited longest in sum, by name; with `by = "comm"`.
     runqlat_comm {
-        tags {
-            /// The thread's name; `other` is the sum of those beyond the first 20.
-            comm,
-        }
-        /// Waits.
-        count: counter,
-        /// Their sum.
-        sum_us: counter(us),
-    }
-}
-
-choice! {
-    /// What waits are grouped by.
-    pub enum By {
-        /// Nothing.
-        Nothing = "",
-        /// The thread's name.
-        Comm = "comm",
+        tags { comm "The thread's name; `other` is the sum of those beyond the first 20." }
+        count: counter "Waits.",
+        sum_us: counter(us) "Their sum.",
     }
 }
 
@@ -54,36 +40,28 @@ options! {
 
 /// The tool.
 pub struct Runqlat {
-    by_comm: bool,
-    names: Groups<skel::types::waits>,
+    names: Option<Groups<waits>>,
 }
-sums!(skel::types::waits { count, sum_ns });
 
 impl Tool for Runqlat {
     type Options = Options;
     type Object = skel::Object;
 
-    fn new(options: Options) -> Result<Self> {
-        let names =
-            Groups::default().divide(|waits: &mut skel::types::waits| &mut waits.sum_ns, 1000);
-        Ok(Self { by_comm: options.by == By::Comm, names })
-    }
-
-    fn setup(&self, setup: &mut Setup<skel::Object>) -> Result<()> {
-        setup.consts.by_comm = self.by_comm;
-        setup.only_if(self.by_comm, skel::Map::comms);
-        Ok(())
+    fn new(options: Options, setup: &mut Setup<skel::Object>) -> Result<Self> {
+        setup.consts.by_comm = options.by == By::Comm;
+        setup.only_if(setup.consts.by_comm, skel::Map::comms);
+        let names = Groups::<waits>::default().divide(|waits| &mut waits.sum_ns, 1000);
+        Ok(Self { names: setup.consts.by_comm.then_some(names) })
     }
 
     fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
         let skel::counts { unmatched, dropped } = maps.counts.take();
-        lines.push(runqlat::Row { latency: maps.latency.take(0), unmatched, dropped })?;
-        if !self.by_comm {
-            return Ok(());
-        }
-        let rows = maps.comms.take().into_iter().map(|(comm, waits)| (text(&comm.name), waits));
-        for (comm, waits) in self.names.rows(rows, |waits| waits.sum_ns) {
-            lines.push(runqlat_comm::Row { comm, count: waits.count, sum_us: waits.sum_ns })?;
+        let (latency, dropped_names) = (maps.latency.take(0), maps.comms.lost().events());
+        lines.push(runqlat::Row { latency, unmatched, dropped, dropped_names })?;
+        if let Some(names) = &mut self.names {
+            for (comm, waits) in names.rows(maps.comms.take(), |waits| waits.sum_ns) {
+                lines.push(runqlat_comm::Row { comm, count: waits.count, sum_us: waits.sum_ns })?;
+            }
         }
         Ok(())
     }

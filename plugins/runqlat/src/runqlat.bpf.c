@@ -15,13 +15,7 @@ struct waits {
 	__u64 sum_ns;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, PER_THREAD);
-	__type(key, __u32);
-	__type(value, __u64);
-} waiting SEC(".maps");
-
+HASH(waiting, __u32, __u64, PER_THREAD);
 /* UNMATCHED: switched in, but nobody saw it become runnable. DROPPED: no room in `waiting`. */
 COUNTERS(counts, UNMATCHED, DROPPED);
 HISTOGRAM(latency, 1, 1000);
@@ -107,8 +101,8 @@ ON_TASK(free, sched, sched_process_free, tid)
 	return 0;
 }
 
-ON_ARGUMENTS(switch, sched_switch, bool, preempt, struct task_struct *, prev,
-	     struct task_struct *, next)
+ON_ARGUMENTS(switch, sched_switch, bool, preempt, struct task_struct *, prev, struct task_struct *,
+	     next)
 {
 	bool runnable = preempt || task_state(prev) == TASK_RUNNING;
 
