@@ -206,10 +206,10 @@ impl<T: Tool> Running<T> {
         result
     }
 
-    /// The tool, for its tests.
+    /// The same from options as JSON, for tests that look at what is attached.
     #[doc(hidden)]
-    pub fn tool(&mut self) -> &mut T {
-        &mut self.tool
+    pub fn loaded(options: &str) -> Result<Self> {
+        Self::start(T::Options::from_json(options)?)
     }
 
     /// What is attached, for tests.

@@ -112,7 +112,7 @@ fn dropped(lines: &mut Lines, lost: Lost) -> Result<()> {
     lines.push(exact_dropped::Row { full, busy, twice, unmatched, past })
 }
 
-fn histogram(lines: &mut Lines, which: &'static str, keys: plugin_api::Snapshot) -> Result<()> {
+fn histogram(lines: &mut Lines, which: &'static str, keys: Snapshot) -> Result<()> {
     lines.push(exact_histogram::Row { which: which.into(), keys })
 }
 
@@ -165,7 +165,7 @@ ways! {
         histogram(lines, "scaled", maps.scaled.take(0))?;
         let calls: u64 = maps.table.take().into_iter().map(|(_, count)| count).sum();
         push(lines, "table", calls)?;
-        let mut all = plugin_api::Snapshot::default();
+        let mut all = Snapshot::default();
         maps.by_name.take().iter().for_each(|(_, keys)| all.merge(keys));
         histogram(lines, "by_name", all)?;
         let lost = maps.table.lost().events() + maps.by_name.lost().events();

@@ -1,159 +1,167 @@
 //! The books balance: what was counted, dropped and missed is what happened.
 
+#[path = "kernel_exact/books.rs"]
+mod books;
+#[path = "kernel_exact/preempted.rs"]
+mod preempted;
+#[path = "kernel_exact/sleeping.rs"]
+mod sleeping;
+
+use books::{Books, KEYS, TICKS, run};
 use plugin_api::histogram::slot;
-use plugin_testing::{Harness, Line};
-use std::time::{Duration, Instant};
+use plugin_testing::Harness;
 use system_tests::calls::Calls;
 use system_tests::exact::{
-    ByCounters, ByEvents, ByHistogram, ByTable, ByUnitySample, Roomy, Small, Tool, Way,
+    ByAll, ByCounters, ByEvents, ByHistogram, ByLargeEvents, ByPairs, ByParts, BySmallTable,
+    ByStacks, ByTable, ByUnitySample, PastTheEnd, Plugin, SlotOf, Way,
 };
 
-const KEYS: usize = 4096;
-const TICKS: usize = 100;
-
-/// What a tool said about a known load, tick after tick.
-#[derive(Default)]
-struct Books {
-    /// Calls, by key.
-    made: Vec<u64>,
-    /// Calls that were counted, by key.
-    counted: Vec<u64>,
-    /// Calls that found no room, in a map or under the collector's cap of lines for one tick.
-    dropped: u64,
-    /// Of these, calls that the kernel refused for another reason.
-    busy: u64,
-    /// Programs' runs that the kernel skipped, as far as it says.
-    missed: u64,
-    /// When the lines say that it was.
-    times: Vec<i64>,
-    /// Lines of exact_histogram.
-    histograms: Vec<Line>,
-}
-
-/// Lets two threads call at full speed while the tool is read every 10 ms, for 100 ticks.
-fn run<W: Way>(options: &str, keys: usize) -> Books {
-    let mut tool = Harness::<Tool<W>>::init(options).expect("the tool attaches");
-    let mut books = Books { counted: vec![0; KEYS], ..Books::default() };
-    let calls = Calls::start(2, keys);
-    for _ in 0..TICKS {
-        let next = Instant::now() + Duration::from_millis(10);
-        books.enter(tool.call().expect("a tick"));
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
-    }
-    books.made = calls.stop();
-    for _ in 0..2 {
-        books.enter(tool.call().expect("a tick")); // both halves
-    }
-    books.dropped += tool.dropped().full;
-    books
-}
-
-impl Books {
-    fn enter(&mut self, lines: Vec<Line>) {
-        for line in lines {
-            match line.table.as_str() {
-                "exact" => {
-                    let key = line.tag("key").parse::<usize>().expect("a key");
-                    self.counted[key] += line.u64("count");
-                    self.times.push(line.time_ns);
-                }
-                "exact_dropped" => {
-                    self.dropped += line.u64("full") + line.u64("busy");
-                    self.busy += line.u64("busy");
-                }
-                "exact_histogram" => self.histograms.push(line),
-                "collector_program" if line.get("missed").is_some() => {
-                    self.missed += line.u64("missed");
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn made(&self) -> u64 {
-        self.made.iter().sum()
-    }
-
-    /// Everything that happened is counted, dropped or missed; no key has more than happened; so without
-    /// drops and misses every single key is exact.
-    fn balance(&self) {
-        let kept = self.counted.iter().sum::<u64>();
-        let Self { dropped, missed, .. } = self;
-        println!("{} calls = {kept} counted + {dropped} dropped + {missed} missed", self.made());
-        for (key, made) in self.made.iter().enumerate() {
-            assert!(self.counted[key] <= *made, "key {key}: {} of {made}", self.counted[key]);
-        }
-        assert_eq!(self.made(), kept + dropped + missed);
-        assert!(kept > 0);
-    }
-}
-
 fn balances<W: Way>(options: &str, keys: usize) -> Books {
-    let books = run::<W>(options, keys);
+    let books = run::<W>(options, keys, TICKS);
     books.balance();
     books
 }
 
 #[test]
-fn counters_read_while_written_lose_nothing_for_one_key() {
-    balances::<ByCounters>("{}", 1);
+fn counters_read_while_written_lose_nothing() {
+    for keys in [1, KEYS] {
+        let books = run::<ByCounters>("{}", keys, TICKS);
+        // `named` counts the same calls: the odd ones are told as unmatched, the even ones as twice.
+        assert_eq!(books.made(), books.twice + books.unmatched + books.missed);
+        Books { twice: 0, unmatched: 0, ..books }.balance();
+    }
 }
 
 #[test]
-fn counters_read_while_written_lose_nothing_for_4096_keys() {
-    balances::<ByCounters>("{}", KEYS);
+fn a_number_past_the_end_is_counted_as_such() {
+    let books = run::<PastTheEnd>("{}", KEYS, TICKS);
+    println!("{} calls = {} counted + {} past", books.made(), books.counted(), books.past);
+    assert_eq!(books.made(), books.counted() + books.past + books.missed);
+    assert!(books.past > 0 && books.counted() > 0);
 }
 
 #[test]
 fn a_table_drained_while_written_loses_nothing_for_one_key() {
-    balances::<ByTable<Roomy>>("{}", 1);
+    balances::<ByTable>("{}", 1);
 }
 
 #[test]
 fn a_table_drained_while_written_loses_nothing_for_4096_keys() {
-    balances::<ByTable<Roomy>>("{}", KEYS);
+    balances::<ByTable>("{}", KEYS);
+}
+
+/// "Read the half, then count yourself into it" passes without the pause.
+#[test]
+fn a_pause_between_choosing_and_adding_loses_nothing() {
+    balances::<ByTable>(r#"{"pause":80}"#, 1);
+    balances::<ByTable>(r#"{"pause":80,"cut":"count"}"#, 1);
 }
 
 #[test]
-fn a_table_loses_nothing_where_membarrier_is_refused() {
-    balances::<ByTable<Roomy>>(r#"{"no_membarrier":true}"#, KEYS);
+fn a_table_loses_nothing_where_there_are_no_fetching_atomics() {
+    balances::<ByTable>(r#"{"cut":"count"}"#, KEYS);
+}
+
+#[test]
+fn a_table_loses_nothing_where_only_grace_periods_are_right() {
+    run::<ByTable>(r#"{"cut":"grace","pause":80}"#, 1, 20).balance();
 }
 
 #[test]
 fn a_table_that_is_too_small_counts_what_it_drops() {
-    let books = balances::<ByTable<Small>>("{}", KEYS);
-    assert!(books.dropped > 0);
-    assert!(
-        books.busy * 100 <= books.dropped,
-        "{} of {} for want of room",
-        books.busy,
-        books.dropped
-    );
+    let books = balances::<BySmallTable>("{}", KEYS);
+    let (full, busy) = (books.full, books.busy);
+    assert!(full > 0 && busy * 50 <= full, "{busy} busy beside {full} for want of room");
+}
+
+#[test]
+fn stacks_are_there_for_every_id_in_a_row() {
+    let books = run::<ByStacks>("{}", KEYS, TICKS);
+    let dropped = books.full + books.busy;
+    let (made, kept) = (books.made(), books.counted[0]);
+    println!("{made} calls = {kept} counted + {dropped} dropped + {} missed", books.missed);
+    assert_eq!(books.counted[1], 0, "an id without its frames");
+    assert_eq!(made, kept + dropped + books.missed);
+    assert!(kept > 0 && dropped * 10 < made);
+}
+
+#[test]
+fn every_begin_and_every_end_has_one_fate() {
+    for keys in [1, KEYS] {
+        let books = run::<ByPairs>("{}", keys, TICKS);
+        let [begins, pairs] = [books.counted[0], books.counted[1]];
+        let (twice, unmatched) = (books.twice, books.unmatched);
+        println!("{begins} begins, {pairs} pairs, {twice} twice, {unmatched} unmatched");
+        assert_eq!(books.made(), begins + pairs + unmatched + books.missed);
+        let under_way = begins - pairs - twice - books.full - books.busy;
+        assert!(under_way <= 2, "{under_way} of two threads");
+        if keys == 1 {
+            assert!(pairs == 0 && twice > 0);
+        } else {
+            assert!(pairs > 0 && (books.missed > 0 || (twice, unmatched) == (0, 0)));
+        }
+    }
 }
 
 #[test]
 fn events_that_find_no_room_are_counted() {
     let books = balances::<ByEvents>("{}", KEYS);
-    assert!(books.dropped > 0, "the ring was meant to be too small");
-    assert_distinct_times(books);
+    assert!(books.full > 0, "the ring was meant to be too small");
+    books.assert_distinct_times();
 }
 
 #[test]
 fn events_balance_in_a_perf_buffer_too() {
-    let books = balances::<ByEvents>(r#"{"perf":true}"#, KEYS);
-    assert_distinct_times(books);
+    balances::<ByEvents>(r#"{"perf":true}"#, KEYS).assert_distinct_times();
 }
 
-/// Two lines of a table with equal tags and time would be one point for a database.
-fn assert_distinct_times(mut books: Books) {
-    let all = books.times.len();
-    books.times.sort_unstable();
-    books.times.dedup();
-    assert_eq!(books.times.len(), all);
+#[test]
+fn events_larger_than_the_stack_balance() {
+    balances::<ByLargeEvents>("{}", KEYS);
+    balances::<ByLargeEvents>(r#"{"perf":true}"#, KEYS);
 }
 
-fn histograms_balance(keys: usize) {
-    let books = run::<ByHistogram>("{}", keys);
+#[test]
+fn events_of_varying_length_balance() {
+    balances::<ByParts>("{}", KEYS);
+    balances::<ByParts>(r#"{"perf":true}"#, KEYS);
+}
+
+/// One event in a histogram, a table and histograms by key: the rows of a tick speak of the same ones.
+#[test]
+fn the_pieces_of_a_tick_add_up_in_every_one_of_10000_ticks() {
+    for (options, ticks) in [(r#"{"pause":20}"#, 10_000), (r#"{"pause":20,"cut":"count"}"#, 1_000)]
+    {
+        let mut tool = Harness::<Plugin<ByAll>>::init(options).expect("the tool attaches");
+        let calls = Calls::start(2, 64);
+        let (mut all, mut filled) = (0, 0);
+        for tick in 0..ticks {
+            let lines = tool.call().expect("a tick");
+            let of = |which: &str, field: &str| {
+                let named = |l: &&plugin_testing::Line| {
+                    l.table == "exact_histogram" && l.tag("which") == which
+                };
+                lines.iter().find(named).map_or(0, |l| l.u64(field))
+            };
+            let table = lines.iter().find(|l| l.table == "exact").map_or(0, |l| l.u64("count"));
+            let lost =
+                lines.iter().find(|l| l.table == "exact_dropped").map_or(0, |l| l.u64("full"));
+            assert_eq!(lost, 0, "tick {tick}");
+            assert_eq!(of("scaled", "count"), table, "tick {tick}");
+            assert_eq!(of("by_name", "count"), table, "tick {tick}");
+            assert!(of("scaled", "sum").abs_diff(of("by_name", "sum")) <= 16, "tick {tick}");
+            all += table;
+            filled += u64::from(table > 0);
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        calls.stop();
+        println!("{all} events in {filled} of {ticks} ticks");
+        assert!(filled * 10 > ticks * 9);
+    }
+}
+
+fn histograms_balance(options: &str, keys: usize) {
+    let books = run::<ByHistogram>(options, keys, TICKS);
     let lines = &books.histograms;
     let of = |which: &'static str, field: &'static str| -> u64 {
         lines.iter().filter(|l| l.tag("which") == which).map(|l| l.u64(field)).sum()
@@ -196,13 +204,11 @@ fn histograms_balance(keys: usize) {
 }
 
 #[test]
-fn histograms_read_while_written_lose_nothing_for_one_key() {
-    histograms_balance(1);
-}
-
-#[test]
-fn histograms_read_while_written_lose_nothing_for_4096_keys() {
-    histograms_balance(KEYS);
+fn histograms_read_while_written_lose_nothing() {
+    histograms_balance("{}", 1);
+    histograms_balance("{}", KEYS);
+    histograms_balance(r#"{"pause":80}"#, KEYS);
+    histograms_balance(r#"{"cut":"count"}"#, KEYS);
 }
 
 /// The harness can tell: what everybody copies loses calls in it.
@@ -210,7 +216,7 @@ fn histograms_read_while_written_lose_nothing_for_4096_keys() {
 fn the_unity_samples_way_fails_the_same_harness() {
     let mut lost = 0;
     for round in 1..=20 {
-        let books = run::<ByUnitySample>("{}", 1);
+        let books = run::<ByUnitySample>("{}", 1, TICKS);
         let (made, counted) = (books.made(), books.counted[0]);
         lost = made as i64 - counted as i64 - books.missed as i64;
         println!("round {round}: {made} calls, {counted} counted, {lost} lost");
@@ -223,14 +229,11 @@ fn the_unity_samples_way_fails_the_same_harness() {
 
 #[test]
 fn c_and_rust_agree_on_every_slot() {
-    use libbpf_rs::ProgramInput;
-    use system_tests::exact::load_slot_of;
-    let skel = load_slot_of().expect("the program loads");
+    let tool = plugin_bpf::Running::<system_tests::exact::Exact<SlotOf>>::loaded("{}")
+        .expect("the program loads");
     let edges = (0..64).flat_map(|k| [(1u64 << k) - 1, 1 << k, (1 << k) + 1]);
     for value in edges.chain([u64::MAX - 1, u64::MAX]) {
-        let mut context = value.to_ne_bytes();
-        let input = ProgramInput { context_in: Some(&mut context), ..ProgramInput::default() };
-        let output = skel.progs.slot_of.test_run(input).expect("BPF_PROG_TEST_RUN");
-        assert_eq!(output.return_value as usize, slot(value), "slot of {value}");
+        let result = tool.attached().test_run("slot_of", &value.to_ne_bytes()).expect("a test run");
+        assert_eq!(result as usize, slot(value), "slot of {value}");
     }
 }

@@ -68,10 +68,12 @@ impl Source {
             [".rodata.unity", ".rodata.unity_record", ".rodata.unity_filter"]
                 .map(Into::into)
                 .into();
-        for (map, ty) in shape::variables(&btf, ".maps") {
+        let declared = shape::variables(&btf, ".maps");
+        let names: Vec<String> = declared.iter().map(|(name, _)| name.clone()).collect();
+        for (map, ty) in declared {
             all_maps.push(map.clone());
             let Some(declaration) = Declaration::of(&btf, ty) else { continue };
-            if map.starts_with("unity_") || map.ends_with("__b") || map.ends_with("__scratch") {
+            if is_hidden(&map, &names) {
                 continue;
             }
             let tag = declaration.tag();
@@ -94,6 +96,13 @@ impl Source {
         let name = name.to_owned();
         Ok(Self { name, programs: elf.programs, maps, all_maps, constants, structs })
     }
+}
+
+/// Maps of this crate, and those that a macro declares beside another one.
+fn is_hidden(map: &str, names: &[String]) -> bool {
+    let beside = map.strip_suffix("__b").or_else(|| map.strip_suffix("__scratch"));
+    matches!(map, "unity_cut" | "unity_lost")
+        || beside.is_some_and(|of| names.iter().any(|n| n == of))
 }
 
 fn piece(

@@ -15,8 +15,8 @@ use crate::exact::CutKind;
 use crate::object::{Code, Failure, Loaded, ProgramDef, Settings, Terms, load};
 use hook::Resolved;
 use ladder::{Ended, Ladder};
-use libbpf_rs::Link;
-use plugin_api::{Result, bail};
+use libbpf_rs::{Link, ProgramInput};
+use plugin_api::{Result, anyhow, bail};
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 
@@ -145,6 +145,18 @@ impl Attached {
         sections.filter(loaded).any(|program| {
             program.section.split('/').next().is_some_and(|kind| kind.ends_with(".s"))
         })
+    }
+
+    /// Runs a program once by hand (BPF_PROG_TEST_RUN) with these bytes as its context, for tests; gives what
+    /// it returned.
+    #[doc(hidden)]
+    pub fn test_run(&self, name: &str, context: &[u8]) -> Result<u32> {
+        let mut context = context.to_vec();
+        let input = ProgramInput { context_in: Some(&mut context), ..ProgramInput::default() };
+        let mut programs = self.objects.iter().flat_map(|loaded| loaded.object().progs_mut());
+        let program = programs.find(|program| program.name() == name);
+        let program = program.ok_or_else(|| anyhow!("no program `{name}` is loaded"))?;
+        Ok(program.test_run(input)?.return_value)
     }
 
     /// The verdicts, once.
