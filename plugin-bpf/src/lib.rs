@@ -25,6 +25,8 @@ mod map_report;
 pub mod maps;
 mod object;
 mod tool;
+#[doc(hidden)]
+pub mod verify;
 
 pub use attach::{Attached, Hook, Hooks, Program, ProgramInfo, Target, Verdict, kernel_at_least};
 pub use exact::{

@@ -164,6 +164,15 @@ impl std::fmt::Display for Postponed {
 }
 impl std::error::Error for Postponed {}
 
+/// What a tool sets before its objects are loaded, object by object.
+pub(crate) fn settings<T: Tool>(tool: &T) -> Result<Vec<Settings>> {
+    let constants = T::Object::codes().into_iter().map(rodata);
+    let constants: Result<Vec<_>, _> = constants.collect();
+    let mut setup = T::Object::setup(constants.map_err(|failure| anyhow!("{failure}"))?);
+    tool.setup(&mut setup)?;
+    Ok(T::Object::settings(setup))
+}
+
 impl<T: Tool> Running<T> {
     /// Loads and attaches a tool.
     ///
@@ -172,11 +181,7 @@ impl<T: Tool> Running<T> {
     #[doc(hidden)]
     pub fn start(tool: T) -> Result<Self> {
         let codes = T::Object::codes();
-        let constants = codes.iter().map(|code| rodata(code));
-        let constants: Result<Vec<_>, _> = constants.collect();
-        let mut setup = T::Object::setup(constants.map_err(|failure| anyhow!("{failure}"))?);
-        tool.setup(&mut setup)?;
-        let settings = T::Object::settings(setup);
+        let settings = settings(&tool)?;
         let kind = settings.iter().find_map(|settings| settings.cut);
         let kind = kind.unwrap_or_else(CutKind::of_this_kernel);
         let attached = attach(&codes, &settings, &tool.hooks(), kind)?;
@@ -229,10 +234,16 @@ impl<T: Tool> Running<T> {
 }
 
 /// Exports a tool as a plugin: `export_tool!(Runqlat: runqlat, runqlat_comm);`, the type that implements
-/// [`Tool`] and, behind the colon, the tables that it fills.
+/// [`Tool`] and, behind the colon, the tables that it fills. In the plugin's tests it adds one that prints
+/// what the verifier says of each program, for `cargo xtask verify`.
 #[macro_export]
 macro_rules! export_tool {
     ($tool:ty: $($table:ident),+ $(,)?) => {
         $crate::plugin_api::export_plugin!($crate::Running<$tool>: $($table),+);
+
+        #[test]
+        fn the_verifier_counts_each_program() {
+            $crate::verify::print::<$tool>(env!("CARGO_PKG_NAME"));
+        }
     };
 }
