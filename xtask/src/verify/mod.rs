@@ -129,8 +129,10 @@ impl Measured {
 
     /// Why the program that a failure begins with is refused.
     fn reasons(&self, failure: &str) -> String {
-        let of = |places: &[String]| places.iter().any(|place| failure.starts_with(place.as_str()));
-        let reasons = self.refused.iter().filter(|(_, places)| of(places));
+        let is_of = |place: &String| {
+            failure.strip_prefix(place.as_str()).is_some_and(|rest| rest.starts_with(' '))
+        };
+        let reasons = self.refused.iter().filter(|(_, places)| places.iter().any(is_of));
         reasons.map(|(reason, _)| reason.as_str()).collect::<Vec<_>>().join("; ")
     }
 }
@@ -150,5 +152,14 @@ mod tests {
         assert_eq!(refused.0, "BPF program load failed: -EPERM");
         assert_eq!(refused.1[..], ["bpfsample shows_fentry on 6.12"]);
         assert!(measured.add("6.12 runqlat switch_btf").is_err());
+    }
+
+    #[test]
+    fn a_refusal_has_the_reason_of_its_own_kernel() {
+        let mut measured = Measured::default();
+        measured.add("6.1 runqlat switch_btf - no BTF").unwrap();
+        measured.add("6.12 runqlat switch_btf - too large").unwrap();
+        assert_eq!(measured.reasons("runqlat switch_btf on 6.1 is refused"), "no BTF");
+        assert_eq!(measured.reasons("runqlat switch_btf on 6.12 is refused"), "too large");
     }
 }
