@@ -26,6 +26,8 @@ pub mod maps;
 mod object;
 mod status;
 mod tool;
+#[doc(hidden)]
+pub mod verify;
 
 pub use attach::{Attached, Hook, Hooks, Program, ProgramInfo, Target, Verdict, kernel_at_least};
 pub use exact::{
@@ -54,7 +56,14 @@ macro_rules! skeleton {
         $crate::skeleton!($name as skel);
     };
     ($name:ident as $module:ident) => {
-        #[allow(clippy::all, clippy::pedantic, missing_docs, unused, non_camel_case_types)]
+        #[allow(
+            clippy::all,
+            clippy::pedantic,
+            missing_docs,
+            unused,
+            unused_qualifications,
+            non_camel_case_types
+        )]
         mod $module {
             include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".skel.rs"));
         }

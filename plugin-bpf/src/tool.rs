@@ -156,6 +156,15 @@ impl std::fmt::Display for Postponed {
 }
 impl std::error::Error for Postponed {}
 
+/// Makes a tool, and the settings of its objects.
+pub(crate) fn open<T: Tool>(options: T::Options) -> Result<(T, Vec<Settings>)> {
+    let constants = T::Object::codes().into_iter().map(rodata);
+    let constants: Result<Vec<_>, _> = constants.collect();
+    let mut setup = T::Object::setup(constants.map_err(|failure| anyhow!("{failure}"))?);
+    let tool = T::new(options, &mut setup)?;
+    Ok((tool, T::Object::settings(setup)))
+}
+
 impl<T: Tool> Running<T> {
     /// Loads and attaches a tool.
     ///
@@ -163,11 +172,7 @@ impl<T: Tool> Running<T> {
     /// Its options are wrong, or no way to attach works; says each and why.
     fn start(options: T::Options) -> Result<Self> {
         let codes = T::Object::codes();
-        let constants = codes.iter().map(|code| rodata(code));
-        let constants: Result<Vec<_>, _> = constants.collect();
-        let mut setup = T::Object::setup(constants.map_err(|failure| anyhow!("{failure}"))?);
-        let tool = T::new(options, &mut setup)?;
-        let settings = T::Object::settings(setup);
+        let (tool, settings) = open::<T>(options)?;
         let kind = settings.iter().find_map(|settings| settings.cut);
         let kind = kind.unwrap_or_else(CutKind::of_this_kernel);
         let attached = attach(&codes, &settings, &tool.hooks(), kind)?;
@@ -220,10 +225,16 @@ impl<T: Tool> Running<T> {
 }
 
 /// Exports a tool as a plugin: `export_tool!(Runqlat: runqlat, runqlat_comm);`, the type that implements
-/// [`Tool`] and, behind the colon, the tables that it fills.
+/// [`Tool`] and, behind the colon, the tables that it fills. In the plugin's tests it adds one that prints
+/// what the verifier says of each program, for `cargo xtask verify`.
 #[macro_export]
 macro_rules! export_tool {
     ($tool:ty: $($table:ident),+ $(,)?) => {
         $crate::plugin_api::export_plugin!($crate::Running<$tool>: $($table),+);
+
+        #[test]
+        fn the_verifier_counts_each_program() {
+            $crate::verify::print::<$tool>(env!("CARGO_PKG_NAME"));
+        }
     };
 }

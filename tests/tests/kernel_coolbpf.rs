@@ -1,6 +1,8 @@
 //! A program that is written with the names of coolbpf.h, read by the typed map readers.
 
-use libbpf_rs::{Map, MapType, Object, ObjectBuilder, PrintLevel, ProgramMut, set_print};
+use libbpf_rs::{
+    Map, MapCore as _, MapType, Object, ObjectBuilder, PrintLevel, ProgramMut, set_print,
+};
 use plugin_bpf::Consts as _;
 use plugin_bpf::from_bytes;
 use plugin_bpf::maps::{

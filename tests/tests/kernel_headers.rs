@@ -6,14 +6,7 @@ mod filter;
 #[path = "kernel_headers/types.rs"]
 mod types;
 
-#[allow(
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    dead_code,
-    missing_docs,
-    non_camel_case_types,
-    unused_qualifications
-)]
-mod skel {
-    include!(concat!(env!("OUT_DIR"), "/headers.skel.rs"));
-}
+plugin_bpf::skeleton!(headers);
+
+/// The object file, as the build script left it.
+const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/headers.plain.o"));

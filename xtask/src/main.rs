@@ -11,6 +11,7 @@ mod new;
 mod run;
 mod servers;
 mod test;
+mod verify;
 mod vm;
 mod workspace;
 
@@ -51,6 +52,12 @@ enum Verb {
         /// A folder of plugins/: its lints and its tests on this machine's kernel only
         plugin: Option<String>,
     },
+    /// Show how many instructions the kernels' verifiers process for each BPF program
+    Verify {
+        /// Rewrite the table that `cargo xtask test` compares with
+        #[arg(long)]
+        write: bool,
+    },
     /// Run a command in a virtual machine with another kernel
     Vm(vm::Args),
     /// Start a new plugin from the template
@@ -79,6 +86,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Run { flags } => run::verb(&flags)?,
         Verb::Test { plugin: None } => return test::everything(),
         Verb::Test { plugin: Some(name) } => return test::one_plugin(&name),
+        Verb::Verify { write } => return verify::verb(write),
         Verb::Vm(args) => return vm::verb(&args),
         Verb::New(args) => new::verb(&args)?,
         Verb::Fuzz(args) => fuzz::verb(&args)?,

@@ -88,8 +88,15 @@ pub(crate) fn rodata(code: &'static Code) -> Result<Vec<u8>, Failure> {
     Ok(map.and_then(|map| map.initial_value().map(<[u8]>::to_vec)).unwrap_or_default())
 }
 
-/// Loads the programs that are wanted.
-pub(crate) fn load(code: &'static Code, terms: &Terms<'_>) -> Result<Loaded, Failure> {
+/// An object whose programs are chosen and whose maps have this machine's sizes.
+pub(super) struct Ready {
+    pub(super) open: OpenObject,
+    /// libbpf opens it by its descriptor when the object is loaded.
+    _btf: Option<File>,
+}
+
+/// Opens an object for the programs that are wanted.
+pub(super) fn ready(code: &'static Code, terms: &Terms<'_>) -> Result<Ready, Failure> {
     let btf = terms.without_btf.then(empty_btf).transpose().map_err(Failure::of_object)?;
     let bytes = if terms.cut == CutKind::Fetch { code.fetch } else { code.plain };
     let mut open = open(code, bytes, btf.as_ref())?;
@@ -98,9 +105,19 @@ pub(crate) fn load(code: &'static Code, terms: &Terms<'_>) -> Result<Loaded, Fai
         program.set_autoload(wanted);
     }
     prepare(&mut open, code, terms)?;
-    let (object, warnings) = listening(|| open.load());
-    let object = object.map_err(|error| Failure::of_libbpf(&warnings, &error))?;
-    Ok(Loaded { code, object })
+    Ok(Ready { open, _btf: btf })
+}
+
+impl Ready {
+    pub(super) fn load(self) -> Result<Object, Failure> {
+        let (object, warnings) = listening(|| self.open.load());
+        object.map_err(|error| Failure::of_libbpf(&warnings, &error))
+    }
+}
+
+/// Loads the programs that are wanted.
+pub(crate) fn load(code: &'static Code, terms: &Terms<'_>) -> Result<Loaded, Failure> {
+    Ok(Loaded { code, object: ready(code, terms)?.load()? })
 }
 
 fn open(code: &Code, bytes: &[u8], btf: Option<&File>) -> Result<OpenObject, Failure> {

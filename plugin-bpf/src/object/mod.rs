@@ -10,6 +10,7 @@ pub(crate) mod print;
 pub(crate) mod record;
 mod setup;
 mod threads;
+mod verify;
 
 pub(crate) use fetch::has_fetching_atomics;
 pub use load::Loaded;
@@ -17,6 +18,7 @@ pub(crate) use load::{Failure, Terms, load, reason_of, rodata};
 pub use record::{Record, bytes, from_bytes, text, zeroed};
 pub use setup::{Settings, Setup};
 pub use threads::max_threads;
+pub(crate) use verify::processed;
 
 use crate::exact::banks::Banks;
 use crate::exact::{

@@ -2,6 +2,7 @@
 
 use super::{Consts, Object};
 use crate::exact::CutKind;
+use crate::group::Filter;
 
 /// Settings of one object, made by [`crate::Tool::setup`].
 pub struct Setup<O: Object> {
@@ -38,6 +39,11 @@ impl<O: Object> Setup<O> {
         if !used {
             self.settings.without.push(map.into());
         }
+    }
+
+    /// The tasks that the program looks at (filter.bpf.h).
+    pub fn filter(&mut self, filter: &Filter) {
+        self.settings.filter = Some(filter.as_bytes().to_vec());
     }
 
     /// Uses perf buffers for `EVENTS`, as on kernels before 5.8; for tests.

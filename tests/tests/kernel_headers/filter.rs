@@ -1,12 +1,11 @@
 //! What `filter.bpf.h` says of a thread of this process, in each kind of program.
 
-use crate::skel;
-use libbpf_rs::skel::{OpenSkel as _, Skel as _, SkelBuilder as _};
-use libbpf_rs::{ProgramMut, set_print};
+use crate::{OBJECT, skel};
+use libbpf_rs::{MapCore as _, ObjectBuilder, ProgramMut, set_print};
 use plugin_bpf::group::{Cgroups, Filter};
-use plugin_bpf::kernel_at_least;
+use plugin_bpf::maps::RawMap;
+use plugin_bpf::{Consts as _, from_bytes, kernel_at_least};
 use std::fs;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -37,24 +36,36 @@ fn ask(program: &str, filter: &Filter) -> Option<Observed> {
     set_print(None); // a refusal is no failure: its text would stand in the middle of a result
     let filter = *filter;
     let asked = move |program: &str| {
-        let mut storage = MaybeUninit::uninit();
-        let mut open = skel::Builder::default().open(&mut storage).expect("the object opens");
-        for mut other in open.open_object_mut().progs_mut() {
+        let mut builder = ObjectBuilder::default();
+        let mut open =
+            builder.name("headers").expect("a name").open_memory(OBJECT).expect("it opens");
+        for mut other in open.progs_mut() {
             let wanted = other.name() == program;
             other.set_autoload(wanted);
         }
         // SAFETY: takes and touches nothing.
         let thread = unsafe { libc::syscall(libc::SYS_gettid) };
-        open.maps.rodata_data.as_mut().expect("mapped").watched = thread as u32;
-        open.maps.rodata_unity_filter.set_initial_value(filter.as_bytes()).expect("the same size");
-        let skel = match open.load() {
-            Ok(skel) => skel,
+        for mut map in open.maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            if name.starts_with("unity_") {
+                map.set_autocreate(false).expect("not loaded yet"); // no piece is used here
+            } else if name.ends_with(".rodata") {
+                let memory = map.initial_value_mut().expect("mapped");
+                let mut constants = skel::Constants::read(memory);
+                constants.watched = thread as u32;
+                constants.write(memory);
+            } else if name == ".rodata.unity_filter" {
+                map.set_initial_value(filter.as_bytes()).expect("the same size");
+            }
+        }
+        let object = match open.load() {
+            Ok(object) => object,
             Err(error) => {
                 println!("{program}: refused: {error}");
                 return None;
             }
         };
-        let loaded = skel.object().progs_mut().find(|p| p.name() == program).expect("it is there");
+        let loaded = object.progs_mut().find(|p| p.name() == program).expect("it is there");
         let code = code(&loaded);
         let _link = match loaded.attach() {
             Ok(link) => link,
@@ -64,13 +75,17 @@ fn ask(program: &str, filter: &Filter) -> Option<Observed> {
             }
         };
         (0..20).for_each(|_| thread::sleep(Duration::from_millis(1)));
-        let answer = &skel.maps.bss_data.as_ref().expect("mapped").answer;
+        let bss = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
+        let bss = RawMap::of(&bss.expect("its answer")).expect("a descriptor");
+        let mut answer = vec![0; bss.value_len()];
+        assert!(bss.lookup(&0u32.to_ne_bytes(), &mut answer).expect("a reading"));
+        let number = |at: usize| from_bytes::<u32>(&answer[at..]);
         Some(Observed {
-            wanted: answer.wanted + answer.wanted_current,
-            unwanted: answer.unwanted + answer.unwanted_current,
-            cgroup: answer.cgroup,
-            pidns: answer.pidns,
-            comm: answer.comm.map(|c| c as u8),
+            cgroup: from_bytes(&answer),
+            pidns: number(8),
+            wanted: number(12) + number(20),
+            unwanted: number(16) + number(24),
+            comm: from_bytes(&answer[28..]),
             code,
         })
     };

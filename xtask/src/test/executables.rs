@@ -25,7 +25,21 @@ pub struct Executable {
     pub label: String,
     pub path: PathBuf,
     pub group: Group,
+    /// The one test that is wanted; else all.
+    pub only: Option<&'static str>,
     package: PathBuf,
+}
+
+impl Executable {
+    /// Arguments for its test harness.
+    pub fn arguments(&self) -> Vec<&'static str> {
+        let mut arguments = vec!["--show-output"];
+        if self.group != Group::Unit {
+            arguments.push("--test-threads=1");
+        }
+        arguments.extend(self.only.into_iter().flat_map(|test| ["--exact", test]));
+        arguments
+    }
 }
 
 /// Compiles the tests of all packages (`--workspace`) or of one (`--package NAME`).
@@ -42,6 +56,7 @@ pub fn compile(packages: &[&str]) -> Result<Vec<Executable>> {
             label: format!("{} {target}", package.display()),
             path,
             group: group(package, integration.then_some(&target)),
+            only: None,
             package: artifact.package,
         });
     }
@@ -88,10 +103,7 @@ pub fn doc() -> Stage {
 fn run(executable: &Executable) -> Result<(String, Option<String>)> {
     let mut timeout = Command::new("timeout");
     timeout.args(["--foreground", "--signal=KILL", &vm::LIMIT.as_secs().to_string()]);
-    timeout.arg(&executable.path).arg("--show-output");
-    if executable.group != Group::Unit {
-        timeout.arg("--test-threads=1");
-    }
+    timeout.arg(&executable.path).args(executable.arguments());
     timeout.env("COLLECTOR_DIST", workspace::dist()).env("COLLECTOR_SERVERS", servers::folder());
     merged(timeout.current_dir(&executable.package))
 }

@@ -10,6 +10,8 @@ pub struct Outcome {
     pub skipped: Vec<(String, String)>,
     /// Rows that tests want shown in the summary.
     pub table: Vec<String>,
+    /// What the verifier said of BPF programs (plugin_bpf::verify).
+    pub verified: Vec<String>,
 }
 
 /// One `running N tests` ... `test result:`; a doc test run has several.
@@ -44,6 +46,9 @@ pub fn parse(text: &str, end: Option<&str>) -> Outcome {
     for line in text.lines() {
         if let Some(row) = line.strip_prefix("TABLE: ") {
             outcome.table.push(row.to_owned());
+        }
+        if let Some(program) = line.strip_prefix("VERIFIED: ") {
+            outcome.verified.push(program.to_owned());
         }
         if is_start(line) {
             blocks += 1;
@@ -167,6 +172,7 @@ successes:
 
 ---- a stdout ----
 TABLE: runqlat  tp_btf
+VERIFIED: 6.12 runqlat switch_btf 182
 an ordinary line
 
 ---- e stdout ----
@@ -203,6 +209,7 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
             [("c", "ignored"), ("d", "no such machine"), ("e", "no kprobes on this kernel")];
         assert_eq!(outcome.skipped, skipped.map(|(a, b)| (a.to_owned(), b.to_owned())));
         assert_eq!(outcome.table, ["runqlat  tp_btf"]);
+        assert_eq!(outcome.verified, ["6.12 runqlat switch_btf 182"]);
     }
 
     #[test]

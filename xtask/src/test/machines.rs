@@ -62,7 +62,8 @@ fn pack(chosen: &[&Executable], folder: &Path) -> Result<Image> {
     for executable in chosen {
         let name = workspace::file_name(&executable.path);
         writeln!(script, "echo '{BEGIN}{}'", executable.label)?;
-        writeln!(script, "/tests/{name} --show-output --test-threads=1 </dev/null 2>&1")?;
+        let arguments = executable.arguments().join(" ");
+        writeln!(script, "/tests/{name} {arguments} </dev/null 2>&1")?;
         // The output's last line may lack its newline.
         writeln!(script, "code=$?; echo; echo \"{END}$code\"")?;
     }

@@ -7,10 +7,10 @@ mod machines;
 mod stage;
 
 use crate::deps::{self, Need};
-use crate::{build, servers, workspace};
+use crate::{build, servers, verify, workspace};
 use anyhow::Result;
 use executables::Group;
-use stage::{Stage, summary};
+pub use stage::{Stage, summary};
 use std::process::ExitCode;
 
 /// All stages; only a failed build ends the run early.
@@ -31,6 +31,7 @@ pub fn everything() -> Result<ExitCode> {
     stages.push(executables::doc());
     stages.push(executables::live(&live_kernel(), &executables, &[Group::Kernel]));
     stages.extend(machines::stages(&executables));
+    stages.push(verify::stage(&stages));
     let mut stage = Stage::begin("servers");
     stage.check("InfluxDB and VictoriaMetrics", servers::fetch());
     stages.push(stage.end());
@@ -51,6 +52,20 @@ pub fn one_plugin(name: &str) -> Result<ExitCode> {
         stages.push(executables::live(&live_kernel(), &executables, &[Group::Kernel]));
     }
     Ok(summary(&stages))
+}
+
+/// One test of the libraries of all plugins, on the live kernel and on the virtual ones.
+pub fn of_plugins(test: &'static str) -> Result<Vec<Stage>> {
+    deps::ensure(Need::Test)?;
+    deps::mount_filesystems();
+    let plugins = workspace::plugins()?;
+    let mut packages = vec!["--lib"];
+    packages.extend(plugins.iter().flat_map(|plugin| ["--package", plugin]));
+    let mut executables = executables::compile(&packages)?;
+    executables.iter_mut().for_each(|executable| executable.only = Some(test));
+    let mut stages = vec![executables::live(&live_kernel(), &executables, &[Group::Kernel])];
+    stages.extend(machines::stages(&executables));
+    Ok(stages)
 }
 
 /// Heading of what runs on this machine's kernel: `live kernel 6.18.44`.

@@ -43,6 +43,26 @@ impl Stage {
         self.outcome.failed.push((what.to_owned(), String::new()));
     }
 
+    /// Adds a check that could not be made.
+    pub fn skip(&mut self, what: &str, why: &str) {
+        self.outcome.skipped.push((what.to_owned(), why.to_owned()));
+    }
+
+    /// Adds a row for the summary.
+    pub fn show(&mut self, row: &str) {
+        self.outcome.table.push(row.to_owned());
+    }
+
+    /// Whether nothing failed.
+    pub fn is_good(&self) -> bool {
+        self.outcome.failed.is_empty()
+    }
+
+    /// What tests said of BPF programs.
+    pub fn verified(&self) -> &[String] {
+        &self.outcome.verified
+    }
+
     /// Adds what a test executable printed; `end` is how it ended when it did not end well.
     pub fn tests(&mut self, executable: &str, output: &str, end: Option<&str>) {
         let outcome = libtest::parse(output, end);
@@ -59,6 +79,7 @@ impl Stage {
         let named = |(test, why)| (format!("{executable}: {test}"), why);
         self.outcome.skipped.extend(outcome.skipped.into_iter().map(named));
         self.outcome.table.extend(outcome.table);
+        self.outcome.verified.extend(outcome.verified);
     }
 
     pub fn end(mut self) -> Stage {
