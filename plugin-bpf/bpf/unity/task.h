@@ -17,6 +17,18 @@ static __always_inline struct comm current_comm(void)
 	return comm;
 }
 
+/*
+ * A name out of kernel memory, with zeros behind its end: some kernels leave there what a longer name
+ * was before, and two keys would have the same text.
+ */
+static __always_inline struct comm comm_at(const void *name)
+{
+	struct comm comm = {};
+
+	bpf_probe_read_kernel_str(comm.name, sizeof(comm.name), name);
+	return comm;
+}
+
 /* 0 while it runs or could run. `state` became `__state` in 5.14 (2f064a59a11f). */
 static __always_inline long task_state(struct task_struct *task)
 {

@@ -149,7 +149,7 @@ impl Hooks {
         if let Some(kind) = ONLY.take() {
             for hook in sets.iter_mut().flatten() {
                 let of_kind = |p: &&'static str| split(p).is_none_or(|(_, way)| way.0 == kind);
-                hook.ways.retain(|way| way.iter().all(|p| of_kind(p)));
+                hook.ways.retain(|way| way.iter().all(&of_kind));
                 ensure!(!hook.ways.is_empty(), "hook `{}` has no way by {kind}", hook.name);
             }
         }

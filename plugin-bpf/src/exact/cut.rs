@@ -41,7 +41,8 @@ const HALF: usize = 3;
 const CELLS: usize = 8;
 
 /// How long a flip waits for the programs that hold the old half. They are done within a microsecond, unless
-/// one of them was preempted or sleeps.
+/// one of them was preempted or sleeps. Eight times as long at each flip that a sleeping program puts off: a
+/// plugin whose calls fail three times in a row is started anew, and that shall take seconds, not one fault.
 const DEADLINE: Duration = Duration::from_millis(50);
 /// How long it looks without sleeping.
 const SPIN: Duration = Duration::from_micros(20);
@@ -128,12 +129,6 @@ impl Cut {
         self.kind
     }
 
-    /// Another deadline.
-    #[cfg(test)]
-    pub(crate) fn set_deadline(&mut self, deadline: Duration) {
-        self.deadline = deadline;
-    }
-
     /// Turns the half over and waits until the old one is quiet.
     ///
     /// # Errors
@@ -147,11 +142,12 @@ impl Cut {
         let quiet = self.kind != CutKind::Grace && self.wait(old);
         if !quiet {
             if self.sleepable {
+                self.deadline = (self.deadline * 8).min(DEADLINE * 64);
                 return Ok(Flip::Busy);
             }
             self.grace()?.wait()?;
         }
-        self.pending = false;
+        (self.pending, self.deadline) = (false, DEADLINE);
         Ok(Flip::Quiet(old))
     }
 
@@ -244,9 +240,7 @@ mod tests {
     }
 
     fn cut(kind: CutKind, sleepable: bool) -> Cut {
-        let mut cut = Cut::new(Banks::in_memory(CELLS, 2).expect("memory"), kind, sleepable);
-        cut.set_deadline(Duration::from_millis(5));
-        cut
+        Cut::new(Banks::in_memory(CELLS, 2).expect("memory"), kind, sleepable)
     }
 
     #[test]

@@ -10,7 +10,7 @@ thread_local! {
 fn hear(level: PrintLevel, text: String) {
     let text = text.trim_end();
     plugin_api::log::debug!("{text}");
-    if level == PrintLevel::Warn {
+    if level == PrintLevel::Warn && !is_meant(text) {
         SAID.with_borrow_mut(|said| {
             if let Some(said) = said {
                 said.push(text.strip_prefix("libbpf: ").unwrap_or(text).to_owned());
@@ -28,9 +28,17 @@ pub(crate) fn listening<R>(work: impl FnOnce() -> R) -> (R, Vec<String>) {
     (result, SAID.take().unwrap_or_default())
 }
 
-/// The program that a warning speaks of: `prog 'NAME': ...`.
+/// The program that failed: libbpf stops at it, so it is the last one that a warning speaks of (`prog 'NAME':
+/// ...`).
 pub(crate) fn program(warnings: &[String]) -> Option<&str> {
-    warnings.iter().find_map(|line| line.strip_prefix("prog '")?.split_once('\'').map(|(n, _)| n))
+    let mut named = warnings.iter().rev();
+    named.find_map(|line| line.strip_prefix("prog '")?.split_once('\'').map(|(name, _)| name))
+}
+
+/// What libbpf warns of although it is meant: a data section that no loaded program reads is not created, and
+/// so cannot be bound to the programs.
+fn is_meant(warning: &str) -> bool {
+    warning.contains("failed to bind map '.rodata")
 }
 
 /// Warnings in one line that a reader can do something with: libbpf's own sentences and the end of the

@@ -41,17 +41,17 @@ static __always_inline int woken(__u32 tid)
 	return 0;
 }
 
-static __always_inline void waited(__u64 wait, const void *comm)
+static __always_inline void waited(__u64 wait, const void *name)
 {
 	CUT(cut);
-	struct comm key = {};
+	struct comm comm;
 	struct waits *waits;
 
 	histogram_add(cut, &latency, 0, wait);
 	if (!by_comm)
 		return;
-	bpf_probe_read_kernel_str(key.name, sizeof(key.name), comm);
-	waits = table_at(cut, &comms, &key);
+	comm = comm_at(name);
+	waits = table_at(cut, &comms, &comm);
 	if (waits) {
 		__sync_fetch_and_add(&waits->count, 1);
 		__sync_fetch_and_add(&waits->sum_ns, wait);

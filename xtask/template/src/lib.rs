@@ -1,51 +1,32 @@
 //! Counts new tasks.
 //!
-//! Hooks: sched_process_fork, by tp_btf, else raw_tp.
+//! Hooks: sched_process_fork, by tp_btf, else raw_tp, else tp.
 
 use plugin_bpf::prelude::*;
 
-plugin_bpf::skeleton!({{name}});
+skeleton!({{name}});
 
 table! {
     /// New tasks of this host.
     {{name}} {
-        /// Processes and threads that were made since the last tick.
-        forks: counter,
+        forks: counter "Processes and threads that were made since the last tick.",
     }
 }
 
 /// The tool.
-pub struct {{Name}} {
-    forks: Counters,
-    _skel: Loaded,
-}
+pub struct {{Name}};
 
-impl Plugin for {{Name}} {
+impl Tool for {{Name}} {
     type Options = NoOptions;
+    type Object = skel::Object;
 
-    fn init(_: NoOptions) -> Result<Self> {
-        let skel = Skeleton::open().attach(&[Rung::of("forks_btf"), Rung::of("forks_raw")])?;
-        Ok(Self { forks: Counters::of(&skel.maps.forks)?, _skel: skel })
+    fn new(_: NoOptions, _: &mut Setup<skel::Object>) -> Result<Self> {
+        Ok(Self)
     }
 
-    fn call(&mut self, _: &Tick, lines: &mut Lines) -> Result<()> {
-        lines.push({{name}}::Row { forks: self.forks.take(0) })
-    }
-}
-
-export_plugin!({{Name}}: {{name}});
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use plugin_testing::Harness;
-
-    #[test]
-    fn a_new_thread_is_counted() {
-        let mut tool = Harness::<{{Name}}>::init("{}").expect("it attaches");
-        std::thread::spawn(|| ()).join().expect("a thread");
-        let lines = tool.call().expect("a tick");
-        let line = lines.iter().find(|l| l.table == "{{name}}").expect("a line");
-        assert!(line.u64("forks") >= 1);
+    fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
+        lines.push({{name}}::Row { forks: maps.counts.take().forks })
     }
 }
+
+export_tool!({{Name}}: {{name}});

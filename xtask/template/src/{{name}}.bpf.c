@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include "unity.bpf.h"
 
-COUNTERS(forks, 1);
+COUNTERS(counts, FORKS);
 
-SEC("tp_btf/sched_process_fork") int BPF_PROG(forks_btf)
+ON_TRACEPOINT(fork, sched, sched_process_fork)
 {
-	counters_add(&forks, 0, 1);
-	return 0;
-}
-
-SEC("raw_tp/sched_process_fork") int BPF_PROG(forks_raw)
-{
-	counters_add(&forks, 0, 1);
+	counters_add(&counts, FORKS, 1);
 	return 0;
 }

@@ -1,0 +1,130 @@
+//! Hooks fall one by one, each for its own reasons.
+
+use plugin_testing::{Harness, Line};
+use std::collections::BTreeMap;
+use system_tests::ladder::Plugin;
+
+fn start(asked: &str) -> Result<Harness<Plugin>, String> {
+    Harness::init(&format!(r#"{{"asked":"{asked}"}}"#)).map_err(|error| format!("{error:#}"))
+}
+
+/// One thread that renames itself.
+fn rename() {
+    let named = std::thread::Builder::new().name("ladder".into());
+    named.spawn(|| ()).expect("a thread").join().expect("no panic");
+}
+
+/// State, hook and reason, by program.
+fn programs(lines: &[Line]) -> BTreeMap<String, (String, Option<String>, Option<String>)> {
+    let lines = lines.iter().filter(|line| line.table == "collector_program");
+    let text = |line: &Line, field: &str| line.get(field).map(|_| line.text(field).to_owned());
+    let entry = |l: &Line| (l.text("state").to_owned(), text(l, "hook"), text(l, "reason"));
+    lines.map(|line| (line.tag("program").to_owned(), entry(line))).collect()
+}
+
+fn state(state: &str, hook: Option<&str>) -> (String, Option<String>) {
+    (state.to_owned(), hook.map(str::to_owned))
+}
+
+/// A field that a record lacks cost the ways that read no record.
+#[test]
+fn each_hook_falls_for_its_own_reasons_and_reports_its_own_mechanism() {
+    let mut tool = start("working").expect("every hook has a way");
+    rename();
+    let lines = tool.call().expect("a tick");
+    let line = lines.iter().find(|l| l.table == "ladder").expect("a line");
+    assert!(line.u64("renames") >= 1 && line.u64("forks") >= 1, "{line:?}");
+    assert_eq!(line.u64("names"), 1, "what stands behind a name's end is no part of its key");
+
+    let programs = programs(&lines);
+    println!("{programs:#?}");
+    let of = |name: &str| {
+        let (state, hook, _) = programs.get(name).unwrap_or_else(|| panic!("no line of {name}"));
+        (state.clone(), hook.clone())
+    };
+    // rename never looked at its record, so nobody speaks of the field that it lacks.
+    assert!(!programs.contains_key("rename_tp"));
+    let rename = if programs.contains_key("rename_raw") { "raw_tp" } else { "tp_btf" };
+    let name = if rename == "raw_tp" { "rename_raw" } else { "rename_btf" };
+    assert_eq!(of(name), state("attached", Some(rename)));
+    assert_eq!(of("fork_btf"), state("refused", None));
+    assert_eq!(of("fork_raw"), state("refused", None));
+    assert_eq!(of("fork_tp"), state("attached", Some("tp")));
+    assert!(!programs.contains_key("guess_btf") && !programs.contains_key("narrow_tp"));
+}
+
+#[test]
+fn an_optional_hook_is_left_out_with_its_reason() {
+    let mut tool = start("optional").expect("what is needed has a way");
+    let programs = programs(&tool.call().expect("a tick"));
+    let (state, hook, reason) = &programs["guess_btf"];
+    assert_eq!((state.as_str(), hook), ("left out", &None));
+    assert!(reason.as_ref().is_some_and(|r| r.contains("no_such_tracepoint")), "{reason:?}");
+    assert_eq!(programs["fork_tp"].0, "attached");
+}
+
+#[test]
+fn a_needed_hook_without_a_way_is_the_error_and_no_other_is_blamed() {
+    let error = start("needed").err().expect("refused");
+    println!("{error}");
+    assert!(
+        error.contains("no way to observe `guess`") && error.contains("guess_btf: "),
+        "{error}"
+    );
+    assert!(!error.contains("rename") && !error.contains("fork_tp"), "{error}");
+}
+
+#[test]
+fn of_two_mechanisms_the_second_is_taken_whole() {
+    let mut tool = start("or").expect("the second set works");
+    rename();
+    let lines = tool.call().expect("a tick");
+    let programs = programs(&lines);
+    assert_eq!(programs["guess_btf"].0, "refused");
+    assert_eq!(programs["fork_tp"].0, "attached");
+    let line = lines.iter().find(|l| l.table == "ladder").expect("a line");
+    assert!(line.u64("renames") >= 1 && line.u64("forks") >= 1, "{line:?}");
+}
+
+#[test]
+fn a_record_that_does_not_fit_is_named_with_its_field() {
+    plugin_bpf::only_kind("tp");
+    let error = start("record").err().expect("rename's record has no such field");
+    println!("{error}");
+    assert!(error.contains("rename_tp: ") && error.contains("no field `no_such_field`"), "{error}");
+    plugin_bpf::only_kind("tp");
+    let error = start("narrow").err().expect("pid has four bytes");
+    println!("{error}");
+    assert!(
+        error.contains("`pid`") && error.contains("4 bytes") && error.contains("reads 8"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_program_without_a_hook_is_no_silence() {
+    let error = start("forgotten").err().expect("refused");
+    assert!(error.contains("`narrow_tp` belongs to no hook"), "{error}");
+    let error = start("unknown").err().expect("refused");
+    assert!(error.contains("hook `nothing` has no program"), "{error}");
+}
+
+/// The report is made of what is attached, not of copies: when the tool is gone, so are its programs.
+#[test]
+fn a_tool_that_is_gone_has_detached() {
+    let attached = || {
+        libbpf_rs::query::ProgInfoIter::default()
+            .filter(|program| program.name == "dirty_raw")
+            .count()
+    };
+    let before = attached();
+    let tool = start("working").expect("it attaches");
+    assert_eq!(attached(), before + 1);
+    drop(tool);
+    // The kernel frees a program after a grace period.
+    let begin = std::time::Instant::now();
+    while attached() != before {
+        assert!(begin.elapsed().as_secs() < 20, "it is still there");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
