@@ -204,19 +204,15 @@ impl Plugin for Calls {
 
     fn init(options: Options) -> Result<Self> {
         ensure!(options.by != "bad", "`by` is bad");
-        plugin_api::after_call(|tick, lines| {
-            lines.push_at(
-                42,
-                calls::Row { by: "hook".into(), number: tick.seq, below: 0, word: "".into() },
-            )
-        });
         Ok(Self(options))
     }
 
     fn call(&mut self, tick: &Tick, lines: &mut Lines) -> Result<()> {
         assert!(tick.seq != self.0.panic_at, "told to");
         let (by, word) = (self.0.by.clone().into(), "two\nlines".into());
-        lines.push(calls::Row { by, number: tick.seq, below: -1, word })
+        lines.push(calls::Row { by, number: tick.seq, below: -1, word })?;
+        let event = calls::Row { by: "event".into(), number: 0, below: 0, word: "".into() };
+        lines.push_at(42, event)
     }
 }
 

@@ -27,7 +27,7 @@ pub use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 pub use histogram::Snapshot;
 pub use lines::Lines;
 pub use options::{Bytes, NoOptions, OptionType, OptionValue, Options};
-pub use plugin::{Plugin, Tick, after_call};
+pub use plugin::{Plugin, Tick};
 pub use table::{FieldDef, FieldValue, Kind, Row, TableDef, TagDef, Text, Unit};
 
 #[doc(hidden)]

@@ -1,7 +1,6 @@
 //! The trait that a tool implements.
 
 use crate::{Lines, Options, Result};
-use std::cell::RefCell;
 
 pub use crate::abi::Tick;
 
@@ -25,23 +24,4 @@ pub trait Plugin: Sized + Send + 'static {
     fn deinit(self) -> Result<()> {
         Ok(())
     }
-}
-
-/// Work that ends every call of this plugin; see [`after_call`].
-pub(crate) type Hook = Box<dyn FnMut(&Tick, &mut Lines) -> Result<()> + Send>;
-
-thread_local! {
-    static HOOKS: RefCell<Vec<Hook>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Registers work that ends every call, also one that failed. For support crates (plugin-bpf reports its
-/// programs this way); only what is registered on the thread and for the duration of `init` counts, and
-/// it is dropped after the plugin is.
-pub fn after_call(hook: impl FnMut(&Tick, &mut Lines) -> Result<()> + Send + 'static) {
-    HOOKS.with_borrow_mut(|hooks| hooks.push(Box::new(hook)));
-}
-
-/// The hooks registered since the last time, by this thread.
-pub(crate) fn take_hooks() -> Vec<Hook> {
-    HOOKS.take()
 }

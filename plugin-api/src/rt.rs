@@ -5,17 +5,15 @@
 
 use crate::abi::{Answer, HostCtx};
 use crate::describe::Description;
-use crate::plugin::{Hook, take_hooks};
 use crate::{Lines, Options, Plugin, Result, TableDef, Tick, anyhow};
 use abi_stable::std_types::{RBoxError, RResult, RStr};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, Once, OnceLock, PoisonError};
 
-/// A running plugin. Field order is drop order: the tool detaches before its reports go.
+/// A running plugin.
 struct Running<P> {
     plugin: P,
-    hooks: Vec<Hook>,
     lines: Lines,
 }
 
@@ -38,9 +36,8 @@ impl<P: Plugin> Slot<P> {
                 return Err(anyhow!("init was called twice without deinit"));
             }
             let options = P::Options::from_json(config.as_str())?;
-            drop(take_hooks()); // of an init that failed
             let plugin = P::init(options)?;
-            *slot = Some(Running { plugin, hooks: take_hooks(), lines: Lines::new(host) });
+            *slot = Some(Running { plugin, lines: Lines::new(host) });
             Ok(())
         })
     }
@@ -49,14 +46,10 @@ impl<P: Plugin> Slot<P> {
     pub fn call(&self, tick: &Tick, host: HostCtx) -> Answer {
         guard(|| {
             let mut slot = self.0.lock().map_err(|_| panicked())?;
-            let Running { plugin, hooks, lines } =
+            let Running { plugin, lines } =
                 slot.as_mut().ok_or_else(|| anyhow!("call without init"))?;
             lines.bind(host);
-            let mut result = plugin.call(tick, lines);
-            for hook in hooks {
-                result = result.and(hook(tick, lines));
-            }
-            result
+            plugin.call(tick, lines)
         })
     }
 

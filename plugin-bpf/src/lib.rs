@@ -39,11 +39,11 @@ pub use status::exit_status;
 pub use tool::{ObjectSet, Running, Tool};
 
 #[doc(hidden)]
-pub use attach::only_kind;
-#[doc(hidden)]
 pub use object::{
     Aligned, Code, Consts, Lent, Maps, Object, PieceDef, PieceKind, ProgramDef, Settings,
 };
+#[doc(hidden)]
+pub use {attach::only_kind, tool::last_wait};
 #[doc(hidden)]
 pub use {libbpf_rs, plugin_api};
 

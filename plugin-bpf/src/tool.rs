@@ -10,6 +10,8 @@ use crate::object::{
     Code, Lent, Loaded, Maps, Object, PieceDef, ProgramDef, Settings, Setup, rodata,
 };
 use plugin_api::{Lines, Options, Plugin, Result, Tick, anyhow, bail};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 /// A tool. [`crate::export_tool!`] makes a plugin of it.
 pub trait Tool: Sized + Send + 'static {
@@ -145,6 +147,16 @@ impl<T: Tool> Plugin for Running<T> {
     }
 }
 
+thread_local! {
+    static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// How long the last tick of this thread turned the half over and waited, for benchmarks.
+#[doc(hidden)]
+pub fn last_wait() -> Duration {
+    WAITED.get()
+}
+
 /// A sleepable program held the old half past the deadline.
 #[derive(Debug)]
 struct Postponed;
@@ -194,7 +206,10 @@ impl<T: Tool> Running<T> {
 
     /// One cut through all pieces of all objects.
     fn cut(&mut self) -> Result<()> {
-        let idle = match self.cut.as_mut().map(Cut::flip).transpose()? {
+        let begin = Instant::now();
+        let flip = self.cut.as_mut().map(Cut::flip).transpose();
+        WAITED.set(begin.elapsed());
+        let idle = match flip? {
             Some(Flip::Quiet(half)) => half,
             Some(Flip::Busy) => bail!(Postponed),
             None => 0, // no program enters it

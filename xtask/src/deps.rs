@@ -27,7 +27,7 @@ type Package = (Need, &'static str, [&'static str; 5]);
 
 /// What for, and what Debian, Fedora, Arch, openSUSE and Alpine call it.
 #[rustfmt::skip]
-const PACKAGES: [Package; 12] = [
+const PACKAGES: [Package; 13] = [
     (Need::Build, "compiles the BPF programs",
         ["clang"; 5]),
     (Need::Build, "llvm-strip: takes the debug sections out of BPF objects",
@@ -50,6 +50,8 @@ const PACKAGES: [Package; 12] = [
         ["busybox-static", "busybox", "busybox", "busybox-static", "busybox-static"]),
     (Need::Test, "strip: makes test programs small enough for the machines",
         ["binutils"; 5]),
+    (Need::Test, "hackbench: the load under which ticks are measured",
+        ["rt-tests", "realtime-tests", "rt-tests", "rt-tests", "rt-tests"]),
     (Need::Test, "runqlat and others, to compare with",
         ["libbpf-tools", "libbpf-tools", "libbpf-tools", "libbpf-tools", "bcc-tools"]),
 ];

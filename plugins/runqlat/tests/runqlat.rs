@@ -97,6 +97,28 @@ fn names_and_histogram_add_up_in_every_tick() {
     assert!(ticks > 20);
 }
 
+/// 7,912 of 49,492 waits were in no row, and nobody said so.
+#[test]
+fn names_beyond_the_tables_room_are_counted() {
+    let mut tool = Tool::init(r#"{"by":"comm"}"#).expect("it attaches");
+    tool.call().expect("a tick");
+    for n in 0..6_000 {
+        let name = std::ffi::CString::new(format!("rq{n}")).expect("no NUL");
+        // SAFETY: the name is a C string, copied before the call returns.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+        std::thread::sleep(std::time::Duration::from_micros(1));
+    }
+    let lines = tool.call().expect("a tick");
+    let line = lines.iter().find(|l| l.table == "runqlat").expect("a line");
+    let named: u64 = comms(&lines).map(|l| l.u64("count")).sum();
+    println!("{} waits = {named} named + {}", line.u64("count"), line.u64("dropped_names"));
+    assert!(line.u64("dropped_names") > 1_000);
+    assert_eq!(line.u64("count"), named + line.u64("dropped_names"));
+    let map = lines.iter().find(|l| l.table == "collector_map").expect("a line of its map");
+    assert_eq!((map.tag("map"), map.u64("full")), ("comms", line.u64("dropped_names")));
+    assert_eq!(map.u64("keys"), 4096);
+}
+
 /// A process named `other` is another row than the sum of the rest, and a name that is no text is one row.
 #[test]
 fn no_two_lines_have_the_same_tag() {

@@ -8,22 +8,25 @@ mod delivery;
 mod encoding;
 mod footprint;
 mod probes;
+mod tick;
 
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
 type Part = (&'static str, fn() -> Result<()>);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("encode", encoding::run),
     ("delivery", delivery::run),
     ("runqlat", probes::run),
-    ("tick", footprint::ticks),
+    ("tick", tick::run),
+    ("idle", footprint::ticks),
     ("footprint", footprint::run),
 ];
 
 fn main() -> Result<()> {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    wanted.retain(|word| word != tick::WITH_MEMBARRIER);
     if let Some(unknown) = wanted.iter().find(|w| !PARTS.iter().any(|(name, _)| name == w)) {
         let known: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
         bail!("no benchmark `{unknown}`: there are {}", known.join(", "));
