@@ -64,10 +64,7 @@ pub fn read(path: &Path) -> Result<Elf> {
                 for (at, size, function) in functions {
                     let within = uses.iter().filter(|(o, _)| (at..at + size).contains(o));
                     let maps = within.map(|(_, map)| map.clone()).collect();
-                    programs.push((
-                        Program { name: function, section: name.clone(), maps },
-                        calls,
-                    ));
+                    programs.push((Program { name: function, section: name.clone(), maps }, calls));
                 }
             }
             _ => {}

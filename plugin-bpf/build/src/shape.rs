@@ -1,7 +1,9 @@
 //! C types as Rust types: those of which any bytes are a value.
 
 use crate::Result;
-use libbpf_rs::btf::types::{Array, Composite, DataSec, Enum, Int, IntEncoding, MemberAttr, Ptr, Var};
+use libbpf_rs::btf::types::{
+    Array, Composite, DataSec, Enum, Int, IntEncoding, MemberAttr, Ptr, Var,
+};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, TypeId};
 use std::collections::BTreeMap;
 
@@ -62,9 +64,8 @@ pub fn variables<'a>(btf: &'a Btf<'a>, section: &str) -> Vec<(String, BtfType<'a
     let mut found = Vec::new();
     for info in section.iter() {
         let variable = btf.type_by_id::<Var<'_>>(info.ty);
-        let named = variable.and_then(|var| {
-            Some((var.name()?.to_string_lossy().into_owned(), var.next_type()?))
-        });
+        let named = variable
+            .and_then(|var| Some((var.name()?.to_string_lossy().into_owned(), var.next_type()?)));
         found.extend(named);
     }
     found
@@ -173,7 +174,9 @@ fn record(btf: &Btf<'_>, ty: BtfType<'_>, structs: &mut Structs) -> Result<Shape
             return Err(wrong("a bool, which not every byte is; use __u8".into()));
         }
         if offset % of.align() != 0 {
-            return Err(wrong("not aligned (the struct is packed); order the fields by size".into()));
+            return Err(wrong(
+                "not aligned (the struct is packed); order the fields by size".into(),
+            ));
         }
         hole(&mut fields, end, offset);
         end = offset + of.size();
@@ -193,8 +196,8 @@ fn hole(fields: &mut Vec<(String, Shape)>, from: u64, to: u64) {
 }
 
 fn size_of(ty: &BtfType<'_>) -> Result<u64> {
-    use libbpf_rs::btf::types::Struct;
     use libbpf_rs::btf::HasSize as _;
+    use libbpf_rs::btf::types::Struct;
     let of = Struct::try_from(*ty).map_err(|_| "not a struct")?;
     Ok(of.size() as u64)
 }

@@ -7,9 +7,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// Words that are no names in Rust without `r#`.
-const KEYWORDS: [&str; 12] = [
-    "type", "match", "move", "fn", "in", "impl", "mod", "ref", "use", "where", "loop", "dyn",
-];
+const KEYWORDS: [&str; 12] =
+    ["type", "match", "move", "fn", "in", "impl", "mod", "ref", "use", "where", "loop", "dyn"];
 
 fn field(name: &str) -> String {
     if KEYWORDS.contains(&name) { format!("r#{name}") } else { name.to_owned() }
@@ -42,7 +41,10 @@ fn types(code: &mut String, source: &Source) {
         let sum = sizes.reduce(|a, b| format!("{a} + {b}")).unwrap_or_else(|| "0".into());
         let size = of.size;
         put!(code, "const _: () = assert!(size_of::<{name}>() == {size} && {sum} == {size});");
-        put!(code, "// SAFETY: numbers, arrays and structs of them; the sizes above leave no padding.");
+        put!(
+            code,
+            "// SAFETY: numbers, arrays and structs of them; the sizes above leave no padding."
+        );
         put!(code, "unsafe impl plugin_bpf::Record for {name} {{}}");
         put!(code, "impl Default for {name} {{ fn default() -> Self {{ plugin_bpf::zeroed() }} }}");
     }
@@ -102,10 +104,9 @@ fn reader(map: &Map) -> (String, String) {
         Kind::Histogram { n, divisor } => {
             ("Histogram".into(), format!("histogram({name:?}, {n}, {divisor})"))
         }
-        Kind::Histograms { key, divisor } => (
-            format!("Histograms<{}>", key.name(types)),
-            format!("histograms({name:?}, {divisor})"),
-        ),
+        Kind::Histograms { key, divisor } => {
+            (format!("Histograms<{}>", key.name(types)), format!("histograms({name:?}, {divisor})"))
+        }
         Kind::Table { key, value } => (
             format!("Table<{}, {}>", key.name(types), value.name(types)),
             format!("table({name:?})"),
@@ -156,7 +157,9 @@ fn maps(code: &mut String, source: &Source) {
             Kind::Histogram { .. } => "Histogram",
             Kind::Pairs { .. } => "Pairs",
             Kind::Events { .. } => "Events",
-            Kind::Histograms { .. } | Kind::Table { .. } | Kind::Stacks | Kind::Plain(_) => "Halves",
+            Kind::Histograms { .. } | Kind::Table { .. } | Kind::Stacks | Kind::Plain(_) => {
+                "Halves"
+            }
         };
         let name = &map.name;
         put!(code, "PieceDef {{ name: {name:?}, number: {number}, kind: PieceKind::{kind} }},");
@@ -171,7 +174,11 @@ fn object(code: &mut String, source: &Source, objects: &Objects) {
     put!(code, "const CODE: &'static Code = &CODE; }}");
     bytes(code, "FETCH", &objects.fetch);
     bytes(code, "PLAIN", &objects.plain);
-    put!(code, "static CODE: Code = Code {{ name: {:?}, fetch: &FETCH.0, plain: &PLAIN.0,", source.name);
+    put!(
+        code,
+        "static CODE: Code = Code {{ name: {:?}, fetch: &FETCH.0, plain: &PLAIN.0,",
+        source.name
+    );
     put!(code, "programs: &[");
     for program in &source.programs {
         let maps: Vec<_> = program.maps.iter().collect();
@@ -183,5 +190,9 @@ fn object(code: &mut String, source: &Source, objects: &Objects) {
 
 fn bytes(code: &mut String, name: &str, file: &Path) {
     let len = std::fs::metadata(file).map_or(0, |file| file.len());
-    put!(code, "static {name}: Aligned<{len}> = Aligned(*include_bytes!({:?}));", file.display().to_string());
+    put!(
+        code,
+        "static {name}: Aligned<{len}> = Aligned(*include_bytes!({:?}));",
+        file.display().to_string()
+    );
 }

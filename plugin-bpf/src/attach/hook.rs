@@ -235,7 +235,8 @@ mod tests {
 
     #[test]
     fn programs_are_ways_of_the_hook_that_their_names_begin_with() {
-        let programs = programs!["exit_btf", "exit_raw", "unlink_fentry", "unlink_fexit", "exit_tp"];
+        let programs =
+            programs!["exit_btf", "exit_raw", "unlink_fentry", "unlink_fexit", "exit_tp"];
         let sets = Hooks::by_name(&programs).resolve(&programs).unwrap();
         let ways: Vec<_> = sets[0].iter().map(|hook| (hook.name, hook.ways.clone())).collect();
         assert_eq!(

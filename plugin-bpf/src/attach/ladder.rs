@@ -78,11 +78,7 @@ impl<'a> Ladder<'a> {
                 )));
             }
         }
-        if fallen {
-            Ok(())
-        } else {
-            Err(Ended(format!("{program}: {}", failure.reason)))
-        }
+        if fallen { Ok(()) } else { Err(Ended(format!("{program}: {}", failure.reason))) }
     }
 }
 

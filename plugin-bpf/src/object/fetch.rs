@@ -22,10 +22,10 @@ fn instruction(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> bpf_insn {
 fn loads() -> bool {
     const ADD_FETCH: i32 = 0x01;
     let program = [
-        instruction(0x7a, 10, 0, -8, 0),        // *(u64 *)(r10 - 8) = 0
-        instruction(0xb7, 0, 0, 0, 1),          // r0 = 1
+        instruction(0x7a, 10, 0, -8, 0),         // *(u64 *)(r10 - 8) = 0
+        instruction(0xb7, 0, 0, 0, 1),           // r0 = 1
         instruction(0xdb, 10, 0, -8, ADD_FETCH), // r0 = atomic_fetch_add((u64 *)(r10 - 8), r0)
-        instruction(0x95, 0, 0, 0, 0),          // exit
+        instruction(0x95, 0, 0, 0, 0),           // exit
     ];
     // SAFETY: the instructions outlive the call, which is told how many they are; names are C strings, and
     // no options are given.

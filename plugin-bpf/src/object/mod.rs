@@ -18,10 +18,10 @@ pub use record::{Record, bytes, from_bytes, text, zeroed};
 pub use setup::{Settings, Setup};
 pub use threads::max_threads;
 
+use crate::exact::banks::Banks;
 use crate::exact::{
     CounterArray, Counters, Events, Histogram, Histograms, Named, Pairs, Piece, Stacks, Table,
 };
-use crate::exact::banks::Banks;
 use crate::maps::RawMap;
 use libbpf_rs::{Map, MapCore};
 use plugin_api::Result;
