@@ -33,12 +33,27 @@ pub enum Kind {
     /// `COUNTERS`, with the names.
     Counters(Vec<String>),
     CounterArray(u64),
-    Histogram { n: u64, divisor: u64 },
-    Histograms { key: Shape, divisor: u64 },
-    Table { key: Shape, value: Shape },
+    Histogram {
+        n: u64,
+        divisor: u64,
+    },
+    Histograms {
+        key: Shape,
+        divisor: u64,
+    },
+    Table {
+        key: Shape,
+        value: Shape,
+    },
     Stacks,
-    Pairs { key: Shape, value: Shape },
-    Events { of: Shape, bytes: u64 },
+    Pairs {
+        key: Shape,
+        value: Shape,
+    },
+    Events {
+        of: Shape,
+        bytes: u64,
+    },
     /// A plain map, with the typed reader of its kind.
     Plain(String),
 }
@@ -50,11 +65,15 @@ impl Source {
         let mut structs = Structs::new();
         let mut maps = Vec::new();
         let mut all_maps: Vec<String> =
-            [".rodata.unity", ".rodata.unity_record", ".rodata.unity_filter"].map(Into::into).into();
+            [".rodata.unity", ".rodata.unity_record", ".rodata.unity_filter"]
+                .map(Into::into)
+                .into();
         for (map, ty) in shape::variables(&btf, ".maps") {
             all_maps.push(map.clone());
             let Some(declaration) = Declaration::of(&btf, ty) else { continue };
-            if map.starts_with("unity_") || map.ends_with("__b") || map.ends_with("__scratch") {
+            // Ours, and libbpf's of usdt.bpf.h.
+            let hidden = map.starts_with("unity_") || map.starts_with("__");
+            if hidden || map.ends_with("__b") || map.ends_with("__scratch") {
                 continue;
             }
             let tag = declaration.tag();
@@ -105,15 +124,18 @@ fn piece(
         }
         "unity_table" => Kind::Table {
             key: key_of(btf, ty("key")?, structs)?,
-            value: shape::shape(btf, ty("value")?, structs).map_err(|e| format!("its value is {e}"))?,
+            value: shape::shape(btf, ty("value")?, structs)
+                .map_err(|e| format!("its value is {e}"))?,
         },
         "unity_stacks" => Kind::Stacks,
         "unity_pairs" => Kind::Pairs {
             key: key_of(btf, ty("key")?, structs)?,
-            value: shape::shape(btf, ty("value")?, structs).map_err(|e| format!("its value is {e}"))?,
+            value: shape::shape(btf, ty("value")?, structs)
+                .map_err(|e| format!("its value is {e}"))?,
         },
         "unity_events" => Kind::Events {
-            of: shape::shape(btf, ty("value")?, structs).map_err(|e| format!("its event is {e}"))?,
+            of: shape::shape(btf, ty("value")?, structs)
+                .map_err(|e| format!("its event is {e}"))?,
             bytes: entries,
         },
         _ => return Ok(None),
