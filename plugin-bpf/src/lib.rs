@@ -12,7 +12,8 @@
 //! | plain maps | [`maps`] | a tool's own state | read as they are; none is reset |
 //!
 //! A tool is a type that implements [`Tool`]: it says what it observes ([`Hooks`]) and how the maps of a tick
-//! become rows. [`skeleton!`] brings in its program, `skel::Maps` its pieces under the names of the program.
+//! become rows. Where a section does not say where its program attaches, a [`Target`] does; what comes and goes
+//! while the tool runs is followed by [`Links`]. [`skeleton!`] brings in its program, `skel::Maps` its pieces under the names of the program.
 //! Loading, the ladder of ways to attach, the cut and the reports (`collector_program`, `collector_map`) are
 //! done here.
 #![deny(missing_docs)]
@@ -24,7 +25,10 @@ pub mod maps;
 mod object;
 mod tool;
 
-pub use attach::{Attached, Hook, Hooks, Program, ProgramInfo, Target, Verdict, kernel_at_least};
+pub use attach::{
+    Attached, Changes, Function, Hook, Hooks, Links, PerfEvent, Program, ProgramInfo, Rate, Target,
+    Verdict, kernel_at_least,
+};
 pub use exact::{
     CounterArray, Counters, Cut, CutKind, Events, Extent, Histogram, Histograms, Idle, Lost, Named,
     Pairs, Piece, Stacks, Table, Timeline,
@@ -33,7 +37,9 @@ pub use object::{Record, Setup, bytes, from_bytes, max_threads, text, zeroed};
 pub use tool::{ObjectSet, Running, Tool};
 
 #[doc(hidden)]
-pub use object::{Aligned, Code, Consts, Lent, Maps, Object, PieceDef, PieceKind, ProgramDef, Settings};
+pub use object::{
+    Aligned, Code, Consts, Lent, Maps, Object, PieceDef, PieceKind, ProgramDef, Settings,
+};
 #[doc(hidden)]
 pub use {libbpf_rs, plugin_api};
 
@@ -64,7 +70,8 @@ pub fn top<T, W: Ord>(mut rows: Vec<T>, k: usize, weight: impl Fn(&T) -> W) -> (
 /// All that a BPF plugin's source needs in scope.
 pub mod prelude {
     pub use crate::{
-        Hook, Hooks, Lost, Setup, Timeline, Tool, export_tool, skeleton, text, top,
+        Attached, Hook, Hooks, Links, Lost, PerfEvent, Rate, Setup, Target, Timeline, Tool,
+        export_tool, skeleton, text, top,
     };
     pub use plugin_api::prelude::*;
 }

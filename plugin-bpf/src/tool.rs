@@ -6,7 +6,9 @@ use crate::exact::cut::{Cut, Flip};
 use crate::exact::losses::Losses;
 use crate::exact::{CutKind, Idle, Piece};
 use crate::map_report::MapReport;
-use crate::object::{Code, Lent, Loaded, Maps, Object, PieceDef, ProgramDef, Settings, Setup, rodata};
+use crate::object::{
+    Code, Lent, Loaded, Maps, Object, PieceDef, ProgramDef, Settings, Setup, rodata,
+};
 use plugin_api::{Lines, Options, Plugin, Result, Tick, anyhow, bail};
 
 /// A tool. [`crate::export_tool!`] makes a plugin of it.
@@ -35,7 +37,7 @@ pub trait Tool: Sized + Send + 'static {
         Hooks::by_name(&<Self::Object as ObjectSet>::programs())
     }
 
-    /// Looks after links that come and go, at every tick before the cut.
+    /// Looks after links that come and go ([`crate::Links`]), at every tick before the cut.
     ///
     /// # Errors
     /// Becomes the error of the tick, whose rows are made all the same.
@@ -138,13 +140,15 @@ impl<T: Tool> Plugin for Running<T> {
     }
 
     fn call(&mut self, tick: &Tick, lines: &mut Lines) -> Result<()> {
+        self.attached.refresh();
         let tended = self.tool.tend(&mut self.attached);
         let cut = self.cut();
         let rows = match &cut {
             Err(error) if error.is::<Postponed>() => Ok(()),
             _ => self.tool.rows(tick, &mut self.maps, lines),
         };
-        let maps = self.report.push(tick, &self.attached, &T::Object::pieces(&mut self.maps), lines);
+        let maps =
+            self.report.push(tick, &self.attached, &T::Object::pieces(&mut self.maps), lines);
         let programs = self.attached.report(lines);
         cut.and(rows).and(tended).and(maps).and(programs)
     }
@@ -201,7 +205,8 @@ impl<T: Tool> Running<T> {
             None => 0, // no program enters it
         };
         let mut result = Ok(());
-        for (pieces, losses) in T::Object::pieces(&mut self.maps).into_iter().zip(&mut self.losses) {
+        for (pieces, losses) in T::Object::pieces(&mut self.maps).into_iter().zip(&mut self.losses)
+        {
             for (def, piece) in pieces {
                 let lost = losses.as_mut().map(|losses| losses.take(def.number));
                 let cut = piece.cut(Idle::new(idle), lost.unwrap_or_default());
