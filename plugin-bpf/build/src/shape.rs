@@ -4,7 +4,7 @@ use crate::Result;
 use libbpf_rs::btf::types::{
     Array, Composite, DataSec, Enum, Int, IntEncoding, MemberAttr, Ptr, Var,
 };
-use libbpf_rs::btf::{Btf, BtfKind, BtfType, TypeId};
+use libbpf_rs::btf::{Btf, BtfKind, BtfType};
 use std::collections::BTreeMap;
 
 /// A type.
@@ -156,7 +156,7 @@ fn record(btf: &Btf<'_>, ty: BtfType<'_>, structs: &mut Structs) -> Result<Shape
     let composite = Composite::try_from(ty).map_err(|_| "not a struct")?;
     let name = match ty.name() {
         Some(name) => name.to_string_lossy().into_owned(),
-        None => format!("anonymous_{}", u32::from(TypeId::from(ty.type_id()))),
+        None => format!("anonymous_{}", u32::from(ty.type_id())),
     };
     let size = size_of(&ty)?;
     let (mut fields, mut end, mut align) = (Vec::new(), 0, 1);
