@@ -11,6 +11,7 @@ pub mod database;
 pub mod exact;
 pub mod faults;
 pub mod http;
+pub mod links;
 pub mod load;
 pub mod port;
 pub mod readers;
