@@ -13,7 +13,8 @@
 //! | plain maps | [`maps`] | a tool's own state | read as they are; none is reset |
 //!
 //! A tool is a type that implements [`Tool`]: it says what it observes ([`Hooks`]) and how the maps of a tick
-//! become rows. [`skeleton!`] brings in its program, `skel::Maps` its pieces under the names of the program.
+//! become rows. Where a section does not say where its program attaches, a [`Target`] does; what comes and goes
+//! while the tool runs is followed by [`Links`]. [`skeleton!`] brings in its program, `skel::Maps` its pieces under the names of the program.
 //! Loading, the ladder of ways to attach, the cut and the reports (`collector_program`, `collector_map`) are
 //! done here.
 #![deny(missing_docs)]
@@ -29,7 +30,10 @@ mod tool;
 #[doc(hidden)]
 pub mod verify;
 
-pub use attach::{Attached, Hook, Hooks, Program, ProgramInfo, Target, Verdict, kernel_at_least};
+pub use attach::{
+    Attached, Changes, Function, Hook, Hooks, Links, PerfEvent, Program, ProgramInfo, Rate, Target,
+    Verdict, kernel_at_least,
+};
 pub use exact::{
     CounterArray, Counters, Cut, CutKind, Events, Extent, Histogram, Histograms, Idle, Lost, Named,
     Pairs, Piece, Stacks, Table, Timed, Timeline,
@@ -73,8 +77,8 @@ macro_rules! skeleton {
 /// All that a BPF plugin's source needs in scope.
 pub mod prelude {
     pub use crate::{
-        Hook, Hooks, Lost, Setup, Timeline, Tool, by, exit_status, export_tool, group::Groups,
-        skeleton, sums, text,
+        Attached, Hook, Hooks, Links, Lost, PerfEvent, Rate, Setup, Target, Timeline, Tool, by,
+        exit_status, export_tool, group::Groups, skeleton, sums, text,
     };
     pub use plugin_api::prelude::*;
 }

@@ -31,7 +31,7 @@ pub trait Tool: Sized + Send + 'static {
         Hooks::by_name(&<Self::Object as ObjectSet>::programs())
     }
 
-    /// Looks after links that come and go, at every tick before the cut.
+    /// Looks after links that come and go ([`crate::Links`]), at every tick before the cut.
     ///
     /// # Errors
     /// Becomes the error of the tick, whose rows are made all the same.
@@ -134,6 +134,7 @@ impl<T: Tool> Plugin for Running<T> {
     }
 
     fn call(&mut self, tick: &Tick, lines: &mut Lines) -> Result<()> {
+        self.attached.refresh();
         let tended = self.tool.tend(&mut self.attached);
         let cut = self.cut();
         let rows = match &cut {

@@ -12,6 +12,7 @@ pub mod exact;
 pub mod faults;
 pub mod http;
 pub mod ladder;
+pub mod links;
 pub mod load;
 pub mod port;
 pub mod readers;

@@ -98,7 +98,7 @@ impl Source {
     }
 }
 
-/// Maps of this crate, and those that a macro declares beside another one.
+/// Maps of this crate and of libbpf's usdt.bpf.h, and those that a macro declares beside another one.
 fn is_hidden(map: &str, names: &[String]) -> bool {
     let beside = map.strip_suffix("__b").or_else(|| map.strip_suffix("__scratch"));
     matches!(map, "unity_cut" | "unity_lost")

@@ -56,6 +56,10 @@ impl Hook {
         self.target = target;
         self
     }
+
+    fn is_late(&self) -> bool {
+        matches!(self.target, Target::Later)
+    }
 }
 
 /// All that a tool observes.
@@ -79,14 +83,19 @@ impl Hooks {
     /// When one of the hooks so far cannot be attached: these in their place, all of them.
     #[must_use]
     pub fn or(mut self, hooks: impl IntoIterator<Item = Hook>) -> Self {
-        self.sets.push(hooks.into_iter().collect());
+        let late = self.sets.iter().take(1).flatten().filter(|hook| hook.is_late()).cloned();
+        let set = hooks.into_iter().chain(late.collect::<Vec<_>>()).collect();
+        self.sets.push(set);
         self
     }
 
-    /// Programs that are loaded, and attached later by [`crate::Links`].
+    /// Programs that are loaded, and attached later by [`crate::Links`]; in each set, whichever is taken.
     #[must_use]
     pub fn later(mut self, programs: &[&'static str]) -> Self {
         self.others.extend(programs);
+        if self.sets.is_empty() {
+            self.sets.push(Vec::new());
+        }
         self.sets.iter_mut().for_each(|set| {
             set.extend(programs.iter().map(|program| Hook {
                 before: vec![vec![program]],
@@ -310,6 +319,24 @@ mod tests {
         assert!(error.contains("no program exi_KIND") && error.contains("exit_btf"), "{error}");
         let without = Hooks::all([Hook::of("exit")]).without(&["enter_btf"]);
         assert!(without.resolve(&programs).is_ok());
+    }
+
+    #[test]
+    fn programs_for_later_are_in_each_set_once() {
+        let programs = programs!["exit_btf", "exit_tp", "gc_usdt"];
+        let way = |kind| Hook::of("exit").only(kind);
+        let table = [
+            Hooks::all([way("btf")]).later(&["gc_usdt"]).or([way("tp")]),
+            Hooks::all([way("btf")]).or([way("tp")]).later(&["gc_usdt"]),
+        ];
+        for hooks in table {
+            let sets = hooks.resolve(&programs).unwrap();
+            let names: Vec<Vec<_>> =
+                sets.iter().map(|set| set.iter().map(|hook| hook.name).collect()).collect();
+            assert_eq!(names, [["exit", "gc_usdt"], ["exit", "gc_usdt"]]);
+        }
+        let only_late = Hooks::default().later(&["gc_usdt"]).without(&["exit_btf", "exit_tp"]);
+        assert_eq!(only_late.resolve(&programs).unwrap()[0][0].ways, [["gc_usdt"]]);
     }
 
     #[test]

@@ -1,25 +1,34 @@
 //! What the kernel says about attached programs: the table `collector_program`.
 
-use super::Attached;
+use super::attached::Attached;
+use super::target::Target;
 use libbpf_rs::{ProgramMut, ProgramType};
 use plugin_api::{Context as _, Lines, Result, table};
 use std::mem::offset_of;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 table! {
-    /// One BPF program of a plugin. A program that is not attached has a line in the first tick only.
+    /// One BPF program of a plugin. A program that is refused or left out has a line in the first tick only.
     collector_program {
         tags {
             /// The program's function.
             program,
         }
-        /// `attached`; `refused`, so that the next way was tried; `left out`, an optional one.
+        /// `attached`; `waiting`, for something to attach to; `refused`, so that the next way was tried;
+        /// `left out`, an optional one.
         state: text,
         /// Kind of hook: the section's name in the object.
         hook: text [optional],
+        /// Where it is attached, when its section does not say it: the perf event (`cycles`, `cpu-clock`), a
+        /// file with a function or static probe, a cgroup. Left out when the places come and go.
+        target: text [optional],
+        /// In how many places it is attached: CPUs of a perf event, processes or files that the tool follows.
+        /// Left out when its section says where.
+        links: gauge [optional],
         /// How it enters the plugin's cut: `fetch`, `count` or `grace` (plugin_bpf::CutKind).
         cut: text [optional],
-        /// Why it is not attached, in the kernel's words.
+        /// Why it is not attached, in the kernel's words; of an attached or waiting program, where it could
+        /// not be attached, in the tick in which that was found.
         reason: text [optional],
         /// Events that the kernel did not run the program for, because it was running on that CPU
         /// already. Left out where the kernel does not count them.
@@ -31,13 +40,15 @@ table! {
     }
 }
 
-/// An attached program, by its own descriptor.
+/// A loaded program, by its own descriptor.
 #[derive(Debug)]
 pub struct Program {
     name: String,
     hook: String,
     fd: OwnedFd,
     counts_misses: bool,
+    /// Its section says where it attaches.
+    declared: bool,
     /// What was reported before.
     before: ProgramInfo,
 }
@@ -54,7 +65,7 @@ pub struct ProgramInfo {
 }
 
 impl Program {
-    pub(crate) fn of(program: &ProgramMut<'_>) -> Result<Self> {
+    pub(super) fn of(program: &ProgramMut<'_>, target: &Target) -> Result<Self> {
         // These run under one guard for all of them (trace_call_bpf), whose skips are counted since
         // Linux 6.7 (dd8657894c11 "bpf: Count missed stats in trace_call_bpf").
         let guarded = matches!(
@@ -73,6 +84,7 @@ impl Program {
             hook: hook.to_owned(),
             fd,
             counts_misses: !guarded || kernel_at_least(6, 7),
+            declared: matches!(target, Target::Declared),
             before: ProgramInfo::default(),
         })
     }
@@ -115,19 +127,25 @@ impl Program {
 }
 
 impl Attached {
-    /// A line of `collector_program` for each attached program, and once for each that is not.
+    /// A line of `collector_program` for each loaded program, and once for each that is not.
     pub(crate) fn report(&mut self, lines: &mut Lines) -> Result<()> {
         let cut = self.cut().name();
-        for program in self.programs_mut() {
+        let links = self.links();
+        let targets: Vec<_> = self.programs().iter().map(|p| self.target(p.name())).collect();
+        let mut troubles = self.take_troubles();
+        for (program, target) in self.programs_mut().iter_mut().zip(targets) {
+            let links = links.get(&program.name).copied().unwrap_or_default();
             let now = program.info()?;
             let before = std::mem::replace(&mut program.before, now);
             let counted = now.runs > before.runs;
             lines.push(collector_program::Row {
                 program: program.name.clone().into(),
-                state: "attached".into(),
+                state: if links == 0 { "waiting" } else { "attached" }.into(),
                 hook: Some(program.hook.clone().into()),
+                target: target.map(Into::into),
+                links: (!program.declared).then(|| i64::try_from(links)).transpose()?,
                 cut: Some(cut.into()),
-                reason: None,
+                reason: troubles.remove(&program.name).map(Into::into),
                 missed: now.missed.map(|n| n - before.missed.unwrap_or(0)),
                 runs: counted.then(|| now.runs - before.runs),
                 run_ns: counted.then(|| now.run_ns - before.run_ns),
@@ -138,6 +156,8 @@ impl Attached {
                 program: verdict.program.into(),
                 state: if verdict.left_out { "left out" } else { "refused" }.into(),
                 hook: None,
+                target: None,
+                links: None,
                 cut: None,
                 reason: Some(verdict.reason.into()),
                 missed: None,

@@ -63,7 +63,15 @@ fn is_of(name: &str, map: &str) -> bool {
 
 fn used_maps(code: &Code, programs: &BTreeSet<&'static str>) -> BTreeSet<&'static str> {
     let loaded = code.programs.iter().filter(|program| programs.contains(program.name));
-    loaded.flat_map(|program| program.maps.iter().copied()).collect()
+    let mut used: BTreeSet<_> = BTreeSet::new();
+    for program in loaded {
+        used.extend(program.maps);
+        // libbpf fills the maps of usdt.bpf.h, whether or not the program reads an argument.
+        if program.section.starts_with("usdt") {
+            used.extend(code.maps.iter().filter(|map| map.starts_with("__bpf_usdt_")));
+        }
+    }
+    used
 }
 
 /// Size and kind of a map on this machine.

@@ -1,0 +1,204 @@
+//! Objects with all that is attached of them.
+
+use super::held::Held;
+use super::ladder::Verdict;
+use super::program::Program;
+use super::target::Target;
+use crate::exact::CutKind;
+use crate::object::{Failure, Loaded, ProgramDef};
+use libbpf_rs::ProgramInput;
+use plugin_api::{Result, anyhow};
+use std::collections::BTreeMap;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The loaded objects of a plugin with their links, those of [`crate::Links`] too; dropping it detaches and
+/// unloads.
+pub struct Attached {
+    // The order of fields is the order of drop: links go before the objects, into which those of static probes
+    // point (bpf_link_usdt_detach). Nothing hands a link out.
+    held: Vec<Held>,
+    late: BTreeMap<u64, Late>,
+    programs: Vec<Program>,
+    verdicts: Vec<Verdict>,
+    /// Programs with what went wrong since the last report.
+    troubles: Vec<(String, String)>,
+    objects: Vec<Loaded>,
+    cut: CutKind,
+}
+
+/// What was attached for one key of a [`crate::Links`].
+struct Late {
+    /// Dead when the `Links` is gone.
+    owner: Weak<()>,
+    held: Vec<Held>,
+}
+
+impl Attached {
+    pub(super) fn new(objects: Vec<Loaded>, cut: CutKind) -> Self {
+        Self {
+            held: Vec::new(),
+            late: BTreeMap::new(),
+            programs: Vec::new(),
+            verdicts: Vec::new(),
+            troubles: Vec::new(),
+            objects,
+            cut,
+        }
+    }
+
+    /// The loaded programs.
+    #[must_use]
+    pub fn programs(&self) -> &[Program] {
+        &self.programs
+    }
+
+    /// Attaches the program of a hook.
+    pub(super) fn attach(&mut self, name: &str, target: &Target) -> Result<(), Failure> {
+        let found = self
+            .objects
+            .iter()
+            .find_map(|loaded| loaded.object().progs_mut().find(|program| program.name() == name));
+        let program = found.ok_or_else(|| Failure::of_program(name, "no such program"))?;
+        let held = target.attach(&program).map_err(|reason| Failure::of_program(name, reason))?;
+        self.programs.push(Program::of(&program, target).map_err(Failure::of_object)?);
+        self.held.extend(held);
+        Ok(())
+    }
+
+    /// Attaches programs that are loaded already, all of them or none. The number is for [`Self::detach_late`].
+    pub(super) fn attach_late(
+        &mut self,
+        owner: Weak<()>,
+        targets: &[(&'static str, Target)],
+    ) -> Result<u64, Failure> {
+        // Unique in the process: a number means nothing to any other object.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let mut held = Vec::new(); // what it has at a failure detaches
+        for (name, target) in targets {
+            let found = self.objects.iter().find_map(|loaded| {
+                loaded.object().progs_mut().find(|program| program.name() == *name)
+            });
+            let program = found.ok_or_else(|| Failure::of_program(name, "no such program"))?;
+            let one = target.attach(&program);
+            held.extend(one.map_err(|reason| Failure::of_program(name, reason))?);
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.late.insert(number, Late { owner, held });
+        Ok(number)
+    }
+
+    /// Detaches what was attached under a number.
+    pub(super) fn detach_late(&mut self, number: u64) {
+        self.late.remove(&number);
+    }
+
+    /// For the next report.
+    pub(super) fn trouble(&mut self, program: &str, reason: String) {
+        plugin_api::log::info!("{program}: {reason}");
+        self.troubles.push((program.to_owned(), reason));
+    }
+
+    /// Follows CPUs that come and go, and detaches what tools have forgotten; before each cut.
+    pub(crate) fn refresh(&mut self) {
+        self.late.retain(|_, late| late.owner.strong_count() > 0);
+        let late = self.late.values_mut().flat_map(|late| &mut late.held);
+        let troubles: Vec<_> = self
+            .held
+            .iter_mut()
+            .chain(late)
+            .filter_map(|held| held.refresh().map(|reason| (held.program().to_owned(), reason)))
+            .collect();
+        troubles.into_iter().for_each(|(program, reason)| self.trouble(&program, reason));
+    }
+
+    /// Links by program.
+    pub(super) fn links(&self) -> BTreeMap<String, usize> {
+        let late = self.late.values().flat_map(|late| &late.held);
+        let mut links = BTreeMap::new();
+        for held in self.held.iter().chain(late) {
+            *links.entry(held.program().to_owned()).or_default() += held.links();
+        }
+        links
+    }
+
+    /// Where a program is attached, when its section does not say it and it is in one place.
+    pub(super) fn target(&self, program: &str) -> Option<String> {
+        let held = self.held.iter().find(|held| held.program() == program)?;
+        held.target().map(str::to_owned)
+    }
+
+    pub(super) fn programs_mut(&mut self) -> &mut [Program] {
+        &mut self.programs
+    }
+
+    pub(crate) fn objects(&self) -> &[Loaded] {
+        &self.objects
+    }
+
+    pub(crate) fn cut(&self) -> CutKind {
+        self.cut
+    }
+
+    /// Whether one of the loaded programs may sleep, so that no grace period waits for it.
+    pub(crate) fn is_sleepable(&self) -> bool {
+        let sections = self.objects.iter().flat_map(|loaded| loaded.code.programs);
+        let loaded = |program: &&ProgramDef| self.programs.iter().any(|p| p.name() == program.name);
+        sections.filter(loaded).any(|program| {
+            program.section.split('/').next().is_some_and(|kind| kind.ends_with(".s"))
+        })
+    }
+
+    /// Runs a program once by hand (BPF_PROG_TEST_RUN) with these bytes as its context, for tests; gives what
+    /// it returned.
+    #[doc(hidden)]
+    pub fn test_run(&self, name: &str, context: &[u8]) -> Result<u32> {
+        let mut context = context.to_vec();
+        let input = ProgramInput { context_in: Some(&mut context), ..ProgramInput::default() };
+        let mut programs = self.objects.iter().flat_map(|loaded| loaded.object().progs_mut());
+        let program = programs.find(|program| program.name() == name);
+        let program = program.ok_or_else(|| anyhow!("no program `{name}` is loaded"))?;
+        Ok(program.test_run(input)?.return_value)
+    }
+
+    pub(super) fn set_verdicts(&mut self, verdicts: Vec<Verdict>) {
+        self.verdicts = verdicts;
+    }
+
+    /// The verdicts, once.
+    pub(super) fn take_verdicts(&mut self) -> Vec<Verdict> {
+        std::mem::take(&mut self.verdicts)
+    }
+
+    /// What went wrong since the last time, in one text for each program.
+    pub(super) fn take_troubles(&mut self) -> BTreeMap<String, String> {
+        let mut by_program: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (program, reason) in self.troubles.drain(..) {
+            by_program.entry(program).or_default().push(reason);
+        }
+        by_program.into_iter().map(|(program, reasons)| (program, in_one(&reasons))).collect()
+    }
+}
+
+/// The first reasons, and how many there are beyond them.
+fn in_one(reasons: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = reasons[..reasons.len().min(SHOWN)].join(" | ");
+    match reasons.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} | and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_one;
+
+    #[test]
+    fn many_reasons_become_a_few_and_a_number() {
+        let reasons = ["a", "b", "c", "d", "e"].map(str::to_owned);
+        assert_eq!(in_one(&reasons[..1]), "a");
+        assert_eq!(in_one(&reasons[..3]), "a | b | c");
+        assert_eq!(in_one(&reasons), "a | b | c | and 2 more");
+    }
+}
