@@ -5,7 +5,18 @@
  */
 #include "unity.bpf.h"
 
-COUNTERS(seen, RENAMES, FORKS, GUESSES, NEVER);
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} __attribute__((preserve_access_index));
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+} __attribute__((preserve_access_index));
+
+COUNTERS(seen, RENAMES, FORKS, GUESSES, NEVER, ENTERED, RETURNED);
 TABLE(names, struct comm, __u64, 64);
 
 const volatile __u32 tester = 0;
@@ -77,5 +88,50 @@ SEC("raw_tp/task_rename") int dirty_raw(void *ctx)
 	__builtin_memcpy(dirty + 3, &random, sizeof(random));
 	comm = comm_at(dirty);
 	table_add(cut, &names, &comm, 1);
+	return 0;
+}
+
+/* Entry and return of a function: one program for both where the kernel has sessions (6.10). */
+static __always_inline int entered(void)
+{
+	if (is_ours())
+		counters_add(&seen, ENTERED, 1);
+	return 0;
+}
+
+static __always_inline int returned(void)
+{
+	if (is_ours())
+		counters_add(&seen, RETURNED, 1);
+	return 0;
+}
+
+extern bool bpf_session_is_return(void) __ksym __weak;
+
+SEC("kprobe.session/__x64_sys_getppid") int call_kprobe_session(void *ctx)
+{
+	return bpf_session_is_return() ? returned() : entered();
+}
+
+SEC("kprobe/__x64_sys_getppid") int call_kprobe(void *ctx)
+{
+	return entered();
+}
+
+SEC("kretprobe/__x64_sys_getppid") int call_kretprobe(void *ctx)
+{
+	return returned();
+}
+
+/* The tasks of the test, one word each. */
+SEC("iter/task") int tasks_iter(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	__u32 tid;
+
+	if (!task || task->tgid != tester)
+		return 0;
+	tid = task->pid;
+	bpf_seq_write(ctx->meta->seq, &tid, sizeof(tid));
 	return 0;
 }

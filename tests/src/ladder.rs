@@ -12,6 +12,9 @@ table! {
         renames: counter "Threads renamed.",
         forks: counter "Threads made.",
         names: counter "Different keys for one name.",
+        entered: counter "Calls of getppid.",
+        returned: counter "Returns from it.",
+        tasks: counter "Threads of the test, as the kernel's iterator has them.",
     }
 }
 
@@ -30,6 +33,10 @@ choice! {
         Record = "record",
         /// A hook whose record's field is too short.
         Narrow = "narrow",
+        /// A function's entry and return.
+        Call = "call",
+        /// The kernel's iterator of tasks.
+        Tasks = "tasks",
         /// A program that no hook names.
         Forgotten = "forgotten",
         /// A hook that no program has.
@@ -48,6 +55,7 @@ options! {
 /// The tool.
 pub struct Ladder {
     asked: Asked,
+    tasks: u64,
 }
 
 /// Its plugin.
@@ -59,32 +67,47 @@ impl Tool for Ladder {
 
     fn new(options: Options, setup: &mut Setup<skel::Object>) -> Result<Self> {
         setup.consts.tester = std::process::id();
-        Ok(Self { asked: options.asked })
+        Ok(Self { asked: options.asked, tasks: 0 })
     }
 
     fn hooks(&self) -> Hooks {
         let working = || [Hook::of("rename"), Hook::of("fork"), Hook::of("dirty")];
-        let guess = || Hook::of("guess");
+        let with = |hook| Hooks::all(working().into_iter().chain([hook])).without_others();
         match self.asked {
-            Asked::Working => Hooks::all(working()).without(&["guess_btf", "narrow_tp"]),
-            Asked::Optional => Hooks::all(working().into_iter().chain([guess().optional()]))
-                .without(&["narrow_tp"]),
-            Asked::Needed => {
-                Hooks::all(working().into_iter().chain([guess()])).without(&["narrow_tp"])
-            }
+            Asked::Working => Hooks::all(working()).without_others(),
+            Asked::Optional => with(Hook::of("guess").optional()),
+            Asked::Needed => with(Hook::of("guess")),
             Asked::Or => {
-                Hooks::all([guess(), Hook::of("rename")]).or(working()).without(&["narrow_tp"])
+                Hooks::all([Hook::of("guess"), Hook::of("rename")]).or(working()).without_others()
             }
             Asked::Record => Hooks::all([Hook::of("fork"), Hook::of("rename")]).without_others(),
             Asked::Narrow => Hooks::all([Hook::of("narrow")]).without_others(),
-            Asked::Forgotten => Hooks::all(working()).without(&["guess_btf"]),
+            Asked::Call => Hooks::all([Hook::of("call")]).without_others(),
+            Asked::Tasks => Hooks::all([Hook::of("tasks")]).without_others(),
+            Asked::Forgotten => Hooks::all(working())
+                .without(&["guess_btf", "call_kprobe_session", "call_kprobe"])
+                .without(&["call_kretprobe", "tasks_iter"]),
             Asked::Unknown => Hooks::all([Hook::of("nothing")]),
         }
+    }
+
+    fn tend(&mut self, attached: &mut Attached) -> Result<()> {
+        if self.asked == Asked::Tasks {
+            self.tasks = attached.iterate("tasks_iter")?.len() as u64 / 4;
+        }
+        Ok(())
     }
 
     fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
         let seen = maps.seen.take();
         let names = maps.names.take().len() as u64;
-        lines.push(ladder::Row { renames: seen.renames, forks: seen.forks, names })
+        lines.push(ladder::Row {
+            renames: seen.renames,
+            forks: seen.forks,
+            names,
+            entered: seen.entered,
+            returned: seen.returned,
+            tasks: self.tasks,
+        })
     }
 }

@@ -101,6 +101,48 @@ fn a_record_that_does_not_fit_is_named_with_its_field() {
     );
 }
 
+/// A session is one program, else a kprobe and a kretprobe are taken together.
+#[test]
+fn entry_and_return_are_one_way() {
+    let mut tool = match start("call") {
+        Ok(tool) => tool,
+        Err(why) => {
+            for program in ["call_kprobe_session: ", "call_kprobe: "] {
+                assert!(why.contains(program), "{why}");
+            }
+            return println!("SKIPPED: no kprobes here: {why}");
+        }
+    };
+    tool.call().expect("a tick");
+    for _ in 0..100 {
+        // SAFETY: takes and touches nothing. By number, for libc may answer without a system call.
+        unsafe { libc::syscall(libc::SYS_getppid) };
+    }
+    let lines = tool.call().expect("a tick");
+    let line = lines.iter().find(|l| l.table == "ladder").expect("a line");
+    assert_eq!((line.u64("entered"), line.u64("returned")), (100, 100));
+    let attached: Vec<_> =
+        programs(&lines).into_iter().filter(|(_, p)| p.0 == "attached").collect();
+    println!("{attached:?}");
+    assert!(attached.len() == 1 && attached[0].0 == "call_kprobe_session" || attached.len() == 2);
+}
+
+#[test]
+fn an_iterator_is_read_when_it_is_asked_for() {
+    let mut tool = match start("tasks") {
+        Ok(tool) => tool,
+        Err(why) => return println!("SKIPPED: no iterators here: {why}"),
+    };
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let waiting = std::thread::spawn(move || told.recv().is_err());
+    let lines = tool.call().expect("a tick");
+    let tasks = lines.iter().find(|l| l.table == "ladder").expect("a line").u64("tasks");
+    let threads = std::fs::read_dir("/proc/self/task").expect("proc").count() as u64;
+    drop(tell);
+    assert!(waiting.join().expect("no panic"));
+    assert_eq!(tasks, threads);
+}
+
 #[test]
 fn a_program_without_a_hook_is_no_silence() {
     let error = start("forgotten").err().expect("refused");

@@ -149,6 +149,16 @@ impl Attached {
         })
     }
 
+    /// Runs an attached iterator (`SEC("iter/task")`) and gives all that it wrote with `bpf_seq_write`. Ask for it
+    /// in [`crate::Tool::tend`].
+    ///
+    /// # Errors
+    /// No such program is attached, or the kernel refused.
+    pub fn iterate(&self, program: &str) -> Result<Vec<u8>> {
+        let held = self.held.iter().find(|held| held.program() == program);
+        held.ok_or_else(|| anyhow!("no iterator `{program}` is attached"))?.iterate()
+    }
+
     /// Runs a program once by hand (BPF_PROG_TEST_RUN) with these bytes as its context, for tests; gives what
     /// it returned.
     #[doc(hidden)]
