@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Threads that call as fast as they can.
 pub struct Calls {
@@ -14,6 +15,12 @@ impl Calls {
     /// Starts threads that go round the keys 0 .. `keys`, each from another one on.
     #[must_use]
     pub fn start(threads: usize, keys: usize) -> Self {
+        Self::with_pauses(threads, keys, Duration::ZERO)
+    }
+
+    /// The same, with a pause after every 64 calls.
+    #[must_use]
+    pub fn with_pauses(threads: usize, keys: usize, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let call = |thread: usize| {
             let stop = Arc::clone(&stop);
@@ -32,6 +39,9 @@ impl Calls {
                         unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
                         made[key] += 1;
                         key = (key + 1) % keys;
+                    }
+                    if !pause.is_zero() {
+                        std::thread::sleep(pause);
                     }
                 }
                 made

@@ -92,32 +92,31 @@ static __always_inline void unity_emit(void *ctx, void *map, __u32 piece, void *
 	})
 
 /*
- * An event that is filled in place in the ring, without a copy: NULL when there is no room (counted).
- * It must be submitted on every way out. Where the map is a perf buffer it lies in SCRATCH(map).
+ * An event that is filled in place: NULL when there is no room (counted). It must be submitted on
+ * every way out.
+ *
+ * With UNITY_FETCH, that is where there are ring buffers in any case, it lies in the ring and is not
+ * copied. Else it lies in SCRATCH(map). Not one or the other at run time: verifiers before 6.2 do not
+ * see that a pointer of two sources is one that was checked.
  */
+#ifdef UNITY_FETCH
 #define events_reserve(map)                                                                        \
 	({                                                                                         \
-		typeof((map)->value) unity_room;                                                   \
-		if (unity_perf) {                                                                  \
-			unity_room = scratch_take(map);                                            \
-		} else {                                                                           \
-			unity_room = bpf_ringbuf_reserve(map, sizeof(*unity_room), 0);             \
-			if (!unity_room)                                                           \
-				unity_lose(unity_piece(map##__notes), UNITY_FULL);                 \
-		}                                                                                  \
+		typeof((map)->value) unity_room =                                                  \
+			bpf_ringbuf_reserve(map, sizeof(*unity_room), 0);                          \
+		if (!unity_room)                                                                   \
+			unity_lose(unity_piece(map##__notes), UNITY_FULL);                         \
 		unity_room;                                                                        \
 	})
-
+#define events_submit(ctx, map, event) bpf_ringbuf_submit(event, 0)
+#else
+#define events_reserve(map) scratch_take(map)
 #define events_submit(ctx, map, event)                                                             \
 	({                                                                                         \
 		typeof((map)->value) unity_reserved = event;                                       \
-		if (unity_perf) {                                                                  \
-			unity_emit(ctx, map, unity_piece(map##__notes), unity_reserved,            \
-				   sizeof(*unity_reserved));                                       \
-			scratch_give(map, unity_reserved);                                         \
-		} else {                                                                           \
-			bpf_ringbuf_submit(unity_reserved, 0);                                     \
-		}                                                                                  \
+		events_emit(ctx, map, unity_reserved);                                             \
+		scratch_give(map, unity_reserved);                                                 \
 	})
+#endif
 
 #endif

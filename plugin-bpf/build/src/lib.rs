@@ -61,3 +61,6 @@ fn fail(text: &str) -> ! {
     eprintln!("{text}\n\nIs clang installed? `cargo xtask deps` installs what the build needs.");
     process::exit(1);
 }
+
+#[cfg(test)]
+mod tests;

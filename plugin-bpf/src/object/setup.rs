@@ -46,10 +46,12 @@ impl<O: Object> Setup<O> {
         self.settings.filter = Some(filter.as_bytes().to_vec());
     }
 
-    /// Uses perf buffers for `EVENTS`, as on kernels before 5.8; for tests.
+    /// Uses perf buffers for `EVENTS`, as on kernels before 5.8, which have no fetching atomics either; for
+    /// tests.
     #[doc(hidden)]
     pub fn perf_buffers(&mut self) {
         self.settings.perf_buffers = true;
+        self.force_cut(CutKind::Count);
     }
 
     /// Enters the cut in this way, whatever the kernel can do; for tests and benchmarks.
