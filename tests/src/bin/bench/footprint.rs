@@ -2,19 +2,55 @@
 
 use crate::{cpu, dist, figure};
 use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SECONDS: u64 = 30;
 
-/// Resident memory and CPU of `collector` alone with its three tools at 1 s, over 30 s.
+/// Resident memory, kernel memory of maps and CPU of `collector` alone with its three tools at 1 s, over 30 s.
 pub fn run() -> Result<()> {
-    let (collector, cpu, _) =
-        observe(&["--only", "bpfsample,runqlat,bootstrap", "--interval", "1s"])?;
-    figure("resident memory", collector, " MiB", 12.0);
-    figure("CPU of one core", cpu * 100.0, " %", 0.5);
+    let seen = observe(&["--only", "bpfsample,runqlat,bootstrap", "--interval", "1s"])?;
+    figure("resident memory", seen.resident_mib, " MiB", 12.0);
+    figure("CPU of one core", seen.cpu * 100.0, " %", 0.5);
+    let Maps { number, mib } = seen.maps;
+    figure(&format!("kernel memory of {number} maps"), mib, " MiB", 3.0);
     Ok(())
+}
+
+/// What a collector takes.
+struct Seen {
+    resident_mib: f64,
+    /// Share of one core.
+    cpu: f64,
+    /// Over so many seconds.
+    seconds: f64,
+    maps: Maps,
+}
+
+/// Maps of a process, as the kernel accounts them.
+struct Maps {
+    number: usize,
+    mib: f64,
+}
+
+impl Maps {
+    /// Two descriptors of one map are one map.
+    fn of(pid: u32) -> Result<Self> {
+        let mut by_id = BTreeMap::new();
+        for descriptor in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+            let Ok(text) = fs::read_to_string(descriptor?.path()) else { continue };
+            let number = |key: &str| -> Option<u64> {
+                text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+            };
+            if let (Some(id), Some(bytes)) = (number("map_id:"), number("memlock:")) {
+                by_id.insert(id, bytes);
+            }
+        }
+        let bytes: u64 = by_id.values().sum();
+        Ok(Self { number: by_id.len(), mib: bytes as f64 / f64::from(1 << 20) })
+    }
 }
 
 /// CPU per tick of one idle plugin: what ten times as many ticks cost more.
@@ -22,8 +58,8 @@ pub fn ticks() -> Result<()> {
     for plugin in ["runqlat", "bootstrap"] {
         let mut costs = Vec::new();
         for (interval, per_second) in [("1s", 1.0), ("100ms", 10.0)] {
-            let (_, cpu, seconds) = observe(&["--only", plugin, "--interval", interval])?;
-            costs.push((cpu * seconds, per_second * seconds));
+            let seen = observe(&["--only", plugin, "--interval", interval])?;
+            costs.push((seen.cpu * seen.seconds, per_second * seen.seconds));
         }
         let us = (costs[1].0 - costs[0].0) / (costs[1].1 - costs[0].1) * 1e6;
         println!("{plugin}: {us:.0} us of CPU per tick, with its self metrics and the output");
@@ -31,8 +67,7 @@ pub fn ticks() -> Result<()> {
     Ok(())
 }
 
-/// Resident MiB at the end, share of one core, and the seconds that were watched.
-fn observe(flags: &[&str]) -> Result<(f64, f64, f64)> {
+fn observe(flags: &[&str]) -> Result<Seen> {
     let collector = dist()?.join("collector");
     let mut child = Command::new(&collector)
         .args(flags)
@@ -46,7 +81,7 @@ fn observe(flags: &[&str]) -> Result<(f64, f64, f64)> {
     result
 }
 
-fn watch(child: &mut Child) -> Result<(f64, f64, f64)> {
+fn watch(child: &mut Child) -> Result<Seen> {
     std::thread::sleep(Duration::from_secs(3)); // loading is not running
     let begin = Instant::now();
     let before = cpu::seconds(child.id())?;
@@ -57,5 +92,5 @@ fn watch(child: &mut Child) -> Result<(f64, f64, f64)> {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
     let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("VmRSS")?;
     let kib: f64 = rss.trim().trim_end_matches(" kB").trim().parse()?;
-    Ok((kib / 1024.0, cpu, seconds))
+    Ok(Seen { resident_mib: kib / 1024.0, cpu, seconds, maps: Maps::of(child.id())? })
 }
