@@ -52,6 +52,10 @@ pub trait Tool: Sized + Send + 'static {
 }
 
 /// One object, or a pair.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no BPF program",
+    label = "write `type Object = skel::Object;`, which `skeleton!(NAME)` brings in"
+)]
 pub trait ObjectSet: 'static {
     /// Its maps.
     type Maps: Send + 'static;

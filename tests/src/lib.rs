@@ -14,6 +14,7 @@ pub mod http;
 pub mod ladder;
 pub mod links;
 pub mod load;
+pub mod pair;
 pub mod port;
 pub mod readers;
 pub mod running;
