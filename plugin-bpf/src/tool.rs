@@ -145,6 +145,10 @@ impl<T: Tool> Plugin for Running<T> {
             Err(error) if error.is::<Postponed>() => Ok(()),
             _ => self.tool.rows(tick, &mut self.maps, lines),
         };
+        if rows.is_ok() {
+            let pieces = T::Object::pieces(&mut self.maps);
+            pieces.into_iter().flatten().for_each(|(_, piece)| piece.forget());
+        }
         let maps =
             self.report.push(tick, &self.attached, &T::Object::pieces(&mut self.maps), lines);
         let programs = self.attached.report(lines);

@@ -133,7 +133,7 @@ macro_rules! ways {
 ways! {
     /// `COUNTER_ARRAY`, and beside it `COUNTERS`.
     ByCounters "count_counters" |maps, lines, timeline| {
-        maps.counters.grown().try_for_each(|(key, count)| push(lines, key, count))?;
+        maps.counters.take_all().try_for_each(|(key, count)| push(lines, key, count))?;
         let named = maps.named.take();
         lines.push(exact_dropped::Row {
             full: 0, busy: 0, past: 0, twice: named.even, unmatched: named.odd,
@@ -141,7 +141,7 @@ ways! {
     }
     /// Half of the numbers are past the end.
     PastTheEnd "count_past" |maps, lines, timeline| {
-        maps.counters.grown().try_for_each(|(key, count)| push(lines, key, count))?;
+        maps.counters.take_all().try_for_each(|(key, count)| push(lines, key, count))?;
         dropped(lines, maps.counters.lost())
     }
     /// `HISTOGRAM`.

@@ -27,16 +27,20 @@ impl<N: Named> Counters<N> {
         Self { array: CounterArray::new(banks, len), _names: PhantomData }
     }
 
-    /// How much each grew since the tick before.
-    #[must_use]
-    pub fn take(&self) -> N {
-        N::of(&self.array.grown)
+    /// How much each grew since the tick before; 0 when they are taken a second time.
+    pub fn take(&mut self) -> N {
+        let counts = N::of(&self.array.grown);
+        self.array.grown.fill(0);
+        counts
     }
 }
 
 impl<N> Piece for Counters<N> {
     fn cut(&mut self, idle: Idle, lost: Lost) -> Result<()> {
         self.array.cut(idle, lost)
+    }
+    fn forget(&mut self) {
+        self.array.forget();
     }
     fn extent(&self) -> Option<Extent> {
         None // the compiler checks its names: it loses nothing
@@ -56,18 +60,18 @@ impl CounterArray {
         Self { banks, before: vec![0; len], grown: vec![0; len], lost: Lost::default() }
     }
 
-    /// How much the i-th counter grew since the tick before.
+    /// How much the i-th counter grew since the tick before; 0 when it is taken a second time.
     ///
     /// # Panics
     /// `i` is not below the declared `n`.
-    #[must_use]
-    pub fn take(&self, i: usize) -> u64 {
-        self.grown[i]
+    pub fn take(&mut self, i: usize) -> u64 {
+        std::mem::take(&mut self.grown[i])
     }
 
-    /// All of them that grew, with their numbers.
-    pub fn grown(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.grown.iter().copied().enumerate().filter(|(_, n)| *n > 0)
+    /// All of them that grew, with their numbers; each is taken.
+    pub fn take_all(&mut self) -> impl Iterator<Item = (usize, u64)> {
+        let grown = self.grown.iter_mut().map(std::mem::take).enumerate();
+        grown.filter(|(_, n)| *n > 0)
     }
 
     /// Additions past the end.
@@ -83,9 +87,13 @@ impl Piece for CounterArray {
         let Some(banks) = &self.banks else { return Ok(()) };
         for (i, (before, grown)) in self.before.iter_mut().zip(&mut self.grown).enumerate() {
             let now: u64 = banks.iter().map(|bank| bank[i].load(Ordering::Relaxed)).sum();
-            *grown = now - std::mem::replace(before, now);
+            // Beside what a tick that failed did not take.
+            *grown += now - std::mem::replace(before, now);
         }
         Ok(())
+    }
+    fn forget(&mut self) {
+        self.grown.fill(0);
     }
     fn extent(&self) -> Option<Extent> {
         Some(Extent { keys: None, lost: self.lost })

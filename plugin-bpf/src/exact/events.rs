@@ -73,6 +73,9 @@ impl<T: Record> Piece for Events<T> {
         }
         Ok(())
     }
+    fn forget(&mut self) {
+        self.taken.clear();
+    }
     fn extent(&self) -> Option<Extent> {
         self.buffer.as_ref().map(|_| Extent { keys: None, lost: self.lost })
     }

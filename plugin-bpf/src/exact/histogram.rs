@@ -72,8 +72,6 @@ impl Piece for Histogram {
                 }
             }
             let before = std::mem::replace(&mut self.before[half], now);
-            // What nobody took of the tick before is not lost.
-            let taken = &mut self.taken[i];
             let mut snapshot = Snapshot::default();
             for (slot, count) in snapshot.slots.iter_mut().enumerate() {
                 *count = now[slot] - before[slot];
@@ -84,9 +82,13 @@ impl Piece for Histogram {
             if let Some(top) = snapshot.slots.iter().rposition(|n| *n > 0) {
                 snapshot.max = (max / self.divisor).clamp(low(top), high(top));
             }
-            taken.merge(&snapshot);
+            // Beside what a tick that failed did not take.
+            self.taken[i].merge(&snapshot);
         }
         Ok(())
+    }
+    fn forget(&mut self) {
+        self.taken.fill(Snapshot::default());
     }
     fn extent(&self) -> Option<Extent> {
         (self.lost != Lost::default()).then_some(Extent { keys: None, lost: self.lost })

@@ -95,6 +95,9 @@ impl<K: Record> Piece for Histograms<K> {
         }
         drained
     }
+    fn forget(&mut self) {
+        self.taken.clear();
+    }
     fn extent(&self) -> Option<Extent> {
         self.halves.as_ref().map(|_| Extent { keys: Some(self.cells), lost: self.lost })
     }

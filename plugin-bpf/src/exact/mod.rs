@@ -58,6 +58,10 @@ pub trait Piece {
     /// The kernel refused to read. What was read before is kept.
     fn cut(&mut self, idle: Idle, lost: Lost) -> Result<()>;
 
+    /// Drops what the tool did not take. Not called after a tick that failed: what it did not come to is in the
+    /// next one.
+    fn forget(&mut self) {}
+
     /// What `collector_map` says about it; `None` for one that has nothing to lose.
     fn extent(&self) -> Option<Extent>;
 }

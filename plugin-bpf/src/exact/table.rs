@@ -48,6 +48,9 @@ impl<K: Record, V: Record> Piece for Table<K, V> {
         self.keys = (rows.len() - before) as u64;
         drained
     }
+    fn forget(&mut self) {
+        self.rows.clear();
+    }
     fn extent(&self) -> Option<Extent> {
         self.halves.as_ref().map(|_| Extent { keys: Some(self.keys), lost: self.lost })
     }

@@ -4,8 +4,15 @@ use plugin_bpf::Running;
 use plugin_testing::{Harness, Line};
 use runqlat::Runqlat;
 use std::sync::mpsc::channel;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type Tool = Harness<Running<Runqlat>>;
+
+/// Every thread of the host is in everybody's table: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Two threads that wake each other: `n` rounds are at least `n` waits.
 fn ping_pong(name: &str, n: usize) {
@@ -30,6 +37,7 @@ fn comms(lines: &[Line]) -> impl Iterator<Item = &Line> {
 
 #[test]
 fn waits_are_counted_and_grouped_by_name() {
+    let _alone = alone();
     let mut tool = Tool::init(r#"{"by":"comm"}"#).expect("it attaches");
     tool.call().expect("a tick");
     ping_pong("rq-pong", 2_000);
@@ -47,6 +55,7 @@ fn waits_are_counted_and_grouped_by_name() {
 
 #[test]
 fn every_way_sees_the_waits() {
+    let _alone = alone();
     let mut worked = 0;
     for kind in ["btf", "raw", "tp"] {
         plugin_bpf::only_kind(kind);
@@ -70,6 +79,7 @@ fn every_way_sees_the_waits() {
 
 #[test]
 fn without_by_there_are_no_names() {
+    let _alone = alone();
     let mut tool = Tool::init("{}").expect("it attaches");
     tool.call().expect("a tick");
     ping_pong("rq-none", 100);
@@ -81,6 +91,7 @@ fn without_by_there_are_no_names() {
 /// Table and histogram of the same events differed in some ticks when each read the half for itself.
 #[test]
 fn names_and_histogram_add_up_in_every_tick() {
+    let _alone = alone();
     let mut tool = Tool::init(r#"{"by":"comm"}"#).expect("it attaches");
     tool.call().expect("a tick");
     let load = std::thread::spawn(|| ping_pong("rq-cut", 20_000));
@@ -100,6 +111,7 @@ fn names_and_histogram_add_up_in_every_tick() {
 /// 7,912 of 49,492 waits were in no row, and nobody said so.
 #[test]
 fn names_beyond_the_tables_room_are_counted() {
+    let _alone = alone();
     let mut tool = Tool::init(r#"{"by":"comm"}"#).expect("it attaches");
     tool.call().expect("a tick");
     for n in 0..6_000 {
@@ -122,6 +134,7 @@ fn names_beyond_the_tables_room_are_counted() {
 /// A process named `other` is another row than the sum of the rest, and a name that is no text is one row.
 #[test]
 fn no_two_lines_have_the_same_tag() {
+    let _alone = alone();
     let mut tool = Tool::init(r#"{"by":"comm"}"#).expect("it attaches");
     tool.call().expect("a tick");
     for name in ["other", "other_", "rq a,b", "rq\u{7}x", "rq\u{8}x"] {
@@ -140,6 +153,7 @@ fn no_two_lines_have_the_same_tag() {
 
 #[test]
 fn a_wrong_option_says_what_is_right() {
+    let _alone = alone();
     let error = Tool::init(r#"{"by":"pid"}"#).err().expect("refused");
     let error = format!("{error:#}");
     assert!(error.contains("`by`") && error.contains("\"comm\""), "{error}");

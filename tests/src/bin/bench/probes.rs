@@ -49,7 +49,7 @@ pub fn run() -> Result<()> {
         println!("collector {ours:.0} ns per switch with its wakeups, libbpf-tools {theirs:.0}");
         ratios.push(ours / theirs);
     }
-    figure("ratio, median of 5", crate::median(ratios), "", 0.8);
+    figure("ratio, median of 5", crate::median(ratios), "", 0.45);
     Ok(())
 }
 
