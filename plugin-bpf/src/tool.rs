@@ -140,19 +140,13 @@ impl<T: Tool> Plugin for Running<T> {
     fn call(&mut self, tick: &Tick, lines: &mut Lines) -> Result<()> {
         self.attached.refresh();
         let tended = self.tool.tend(&mut self.attached);
-        let cut = self.cut();
-        let rows = match &cut {
-            Err(error) if error.is::<Postponed>() => Ok(()),
-            _ => self.tool.rows(tick, &mut self.maps, lines),
+        let read = match self.flip() {
+            Ok(idle) => self.read(idle, tick, lines),
+            // Nothing was read, not even what was lost: the next tick covers this one too.
+            Err(error) => Err(error),
         };
-        if rows.is_ok() {
-            let pieces = T::Object::pieces(&mut self.maps);
-            pieces.into_iter().flatten().for_each(|(_, piece)| piece.forget());
-        }
-        let maps =
-            self.report.push(tick, &self.attached, &T::Object::pieces(&mut self.maps), lines);
         let programs = self.attached.report(lines);
-        cut.and(rows).and(tended).and(maps).and(programs)
+        read.and(tended).and(programs)
     }
 }
 
@@ -165,17 +159,6 @@ thread_local! {
 pub fn last_wait() -> Duration {
     WAITED.get()
 }
-
-/// A sleepable program held the old half past the deadline.
-#[derive(Debug)]
-struct Postponed;
-
-impl std::fmt::Display for Postponed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a sleepable program did not end in time: the next tick covers this one too")
-    }
-}
-impl std::error::Error for Postponed {}
 
 /// Makes a tool, and the settings of its objects.
 pub(crate) fn open<T: Tool>(options: T::Options) -> Result<(T, Vec<Settings>)> {
@@ -213,26 +196,38 @@ impl<T: Tool> Running<T> {
         })
     }
 
-    /// One cut through all pieces of all objects.
-    fn cut(&mut self) -> Result<()> {
+    /// One cut through all pieces of all objects: the half that is quiet.
+    fn flip(&mut self) -> Result<Idle> {
         let begin = Instant::now();
         let flip = self.cut.as_mut().map(Cut::flip).transpose();
         WAITED.set(begin.elapsed());
-        let idle = match flip? {
-            Some(Flip::Quiet(half)) => half,
-            Some(Flip::Busy) => bail!(Postponed),
-            None => 0, // no program enters it
-        };
-        let mut result = Ok(());
+        match flip? {
+            Some(Flip::Quiet(half)) => Ok(Idle::new(half)),
+            Some(Flip::Busy) => {
+                bail!("a sleepable program did not end in time: the next tick covers this one too")
+            }
+            None => Ok(Idle::new(0)), // no program enters it
+        }
+    }
+
+    /// Reads the quiet half and makes rows of it.
+    fn read(&mut self, idle: Idle, tick: &Tick, lines: &mut Lines) -> Result<()> {
+        let mut drained = Ok(());
         for (pieces, losses) in T::Object::pieces(&mut self.maps).into_iter().zip(&mut self.losses)
         {
             for (def, piece) in pieces {
                 let lost = losses.as_mut().map(|losses| losses.take(def.number));
-                let cut = piece.cut(Idle::new(idle), lost.unwrap_or_default());
-                result = result.and(cut);
+                drained = drained.and(piece.cut(idle, lost.unwrap_or_default()));
             }
         }
-        result
+        // Also of what was read before an error: it is gone from the maps.
+        let rows = self.tool.rows(tick, &mut self.maps, lines);
+        let mut pieces = T::Object::pieces(&mut self.maps);
+        let reported = self.report.push(tick, &self.attached, &pieces, lines);
+        if rows.is_ok() {
+            pieces.iter_mut().flatten().for_each(|(_, piece)| piece.forget());
+        }
+        drained.and(rows).and(reported)
     }
 
     /// The same from options as JSON, for tests that look at what is attached.

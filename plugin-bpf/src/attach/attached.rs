@@ -24,7 +24,8 @@ pub struct Attached {
     /// Programs with what went wrong since the last report.
     troubles: Vec<(String, String)>,
     objects: Vec<Loaded>,
-    cut: CutKind,
+    /// How programs enter the cut, where one of them does.
+    cut: Option<CutKind>,
 }
 
 /// What was attached for one key of a [`crate::Links`].
@@ -36,6 +37,7 @@ struct Late {
 
 impl Attached {
     pub(super) fn new(objects: Vec<Loaded>, cut: CutKind) -> Self {
+        let enters = objects.iter().any(|object| object.map("unity_cut").is_some());
         Self {
             held: Vec::new(),
             late: BTreeMap::new(),
@@ -43,7 +45,7 @@ impl Attached {
             verdicts: Vec::new(),
             troubles: Vec::new(),
             objects,
-            cut,
+            cut: enters.then_some(cut),
         }
     }
 
@@ -136,7 +138,7 @@ impl Attached {
         &self.objects
     }
 
-    pub(crate) fn cut(&self) -> CutKind {
+    pub(super) fn cut(&self) -> Option<CutKind> {
         self.cut
     }
 

@@ -48,37 +48,48 @@ impl<'a> Ladder<'a> {
         let Some(program) = &failure.program else {
             return Err(Ended(failure.reason.clone()));
         };
+        if self.fall_where(|name| name == program, &failure.reason)? {
+            Ok(())
+        } else {
+            Err(Ended(format!("{program}: {}", failure.reason)))
+        }
+    }
+
+    /// Lets every hook whose present way has a program of a kind fall one step; whether one did.
+    pub(crate) fn fall_where(
+        &mut self,
+        failed: impl Fn(&str) -> bool,
+        reason: &str,
+    ) -> Result<bool, Ended> {
         let mut fallen = false;
         for (hook, step) in self.hooks.iter().zip(&mut self.steps) {
-            let uses = hook.ways.get(*step).is_some_and(|way| way.iter().any(|p| p == program));
-            if !uses {
+            let way = hook.ways.get(*step);
+            let Some(program) = way.and_then(|way| way.iter().find(|program| failed(program)))
+            else {
                 continue;
-            }
+            };
             fallen = true;
             *step += 1;
             let exhausted = *step == hook.ways.len();
-            let left_out = exhausted && hook.optional;
-            plugin_api::log::info!("{program} is not attached: {}", failure.reason);
+            plugin_api::log::info!("{program} is not attached: {reason}");
             self.verdicts.push(Verdict {
-                program: program.clone(),
-                reason: failure.reason.clone(),
-                left_out,
+                program: (*program).to_owned(),
+                reason: reason.to_owned(),
+                left_out: exhausted && hook.optional,
             });
             if exhausted && !hook.optional {
-                let reasons: Vec<_> = self
-                    .verdicts
-                    .iter()
-                    .filter(|v| hook.ways.iter().flatten().any(|p| *p == v.program))
-                    .map(|v| format!("{}: {}", v.program, v.reason))
-                    .collect();
+                let of_hook = |v: &&Verdict| hook.ways.iter().flatten().any(|p| *p == v.program);
+                let verdicts = self.verdicts.iter().filter(of_hook);
+                let reasons: Vec<_> =
+                    verdicts.map(|v| format!("{}: {}", v.program, v.reason)).collect();
+                let reasons = reasons.join(" | ");
                 return Err(Ended(format!(
-                    "no way to observe `{}` works here: {}",
-                    hook.name,
-                    reasons.join(" | ")
+                    "no way to observe `{}` works here: {reasons}",
+                    hook.name
                 )));
             }
         }
-        if fallen { Ok(()) } else { Err(Ended(format!("{program}: {}", failure.reason))) }
+        Ok(fallen)
     }
 }
 
@@ -124,6 +135,16 @@ mod tests {
             loads += 1;
         }
         assert_eq!((loads, programs(&ladder)), (3, vec!["x3"]));
+    }
+
+    #[test]
+    fn all_ways_of_a_kind_fall_at_once() {
+        let hooks = [hook("a", &["a_btf", "a_tp"], false), hook("b", &["b_tp"], false)];
+        let mut ladder = Ladder::new(&hooks);
+        assert!(ladder.fall_where(|program| program.ends_with("_btf"), "no BTF").unwrap());
+        assert_eq!(programs(&ladder), ["a_tp", "b_tp"]);
+        assert!(!ladder.fall_where(|program| program.ends_with("_btf"), "no BTF").unwrap());
+        assert_eq!(ladder.verdicts.len(), 1);
     }
 
     #[test]

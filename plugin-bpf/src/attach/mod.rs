@@ -72,6 +72,14 @@ impl Climb<'_> {
                 // The object as a whole: perhaps for want of the kernel's BTF, which programs without
                 // relocations do not need.
                 Err(Failure { program: None, .. }) if !without_btf => without_btf = true,
+                // Then no program can be loaded whose hook is a type of the kernel's BTF.
+                Err(Failure { program: None, reason }) => {
+                    match ladder.fall_where(|program| self.needs_btf(program), &reason) {
+                        Ok(true) => {}
+                        Ok(false) => break Err(Ended(reason)),
+                        Err(ended) => break Err(ended),
+                    }
+                }
                 Err(failure) => {
                     if let Err(ended) = ladder.fall(&failure) {
                         break Err(ended);
@@ -81,6 +89,14 @@ impl Climb<'_> {
         };
         verdicts.append(&mut ladder.verdicts);
         result
+    }
+
+    /// Whether a program is attached by a type of the kernel's BTF (libbpf's `prog_needs_vmlinux_btf`).
+    fn needs_btf(&self, program: &str) -> bool {
+        let mut programs = self.codes.iter().flat_map(|code| code.programs);
+        let section = programs.find(|def| def.name == program).map_or("", |def| def.section);
+        let kind = section.split(['/', '.']).next().unwrap_or_default();
+        matches!(kind, "tp_btf" | "fentry" | "fexit" | "fmod_ret" | "lsm" | "lsm_cgroup" | "iter")
     }
 
     /// One try of the ladder's present ways. What was attached before a failure detaches.

@@ -2,6 +2,7 @@
 
 use super::attached::Attached;
 use super::target::Target;
+use crate::exact::CutKind;
 use libbpf_rs::{ProgramMut, ProgramType};
 use plugin_api::{Context as _, Lines, Result, table};
 use std::mem::offset_of;
@@ -25,7 +26,8 @@ table! {
         /// In how many places it is attached: CPUs of a perf event, processes or files that the tool follows.
         /// Left out when its section says where.
         links: gauge [optional],
-        /// How it enters the plugin's cut: `fetch`, `count` or `grace` (plugin_bpf::CutKind).
+        /// How the plugin's programs enter its cut: `fetch`, `count` or `grace` (plugin_bpf::CutKind). Left out
+        /// where it has no cut.
         cut: text [optional],
         /// Why it is not attached, in the kernel's words; of an attached or waiting program, where it could
         /// not be attached, in the tick in which that was found.
@@ -129,7 +131,7 @@ impl Program {
 impl Attached {
     /// A line of `collector_program` for each loaded program, and once for each that is not.
     pub(crate) fn report(&mut self, lines: &mut Lines) -> Result<()> {
-        let cut = self.cut().name();
+        let cut = self.cut().map(CutKind::name);
         let links = self.links();
         let targets: Vec<_> = self.programs().iter().map(|p| self.target(p.name())).collect();
         let mut troubles = self.take_troubles();
@@ -144,7 +146,7 @@ impl Attached {
                 hook: Some(program.hook.clone().into()),
                 target: target.map(Into::into),
                 links: (!program.declared).then(|| i64::try_from(links)).transpose()?,
-                cut: Some(cut.into()),
+                cut: cut.map(Into::into),
                 reason: troubles.remove(&program.name).map(Into::into),
                 missed: now.missed.map(|n| n - before.missed.unwrap_or(0)),
                 runs: counted.then(|| now.runs - before.runs),

@@ -4,7 +4,7 @@ use super::{Consts, Object};
 use crate::exact::CutKind;
 use crate::group::Filter;
 
-/// Settings of one object, made by [`crate::Tool::setup`].
+/// Settings of one object, which [`crate::Tool::new`] is lent.
 pub struct Setup<O: Object> {
     /// The program's `const volatile` variables, with the values of the source.
     pub consts: O::Consts,
