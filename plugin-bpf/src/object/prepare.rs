@@ -16,6 +16,9 @@ const LEN: u32 = (1 << 27) - 1;
 /// As `max_entries`: one for every thread (`PER_THREAD`).
 const PER_THREAD: u32 = (1 << 28) | 1;
 
+/// The section of filter.bpf.h.
+const FILTER: &str = ".rodata.unity_filter";
+
 pub(super) fn prepare(
     open: &mut OpenObject,
     code: &'static Code,
@@ -27,6 +30,10 @@ pub(super) fn prepare(
     let nmi = code.programs.iter().any(|program| {
         terms.programs.contains(program.name) && program.section.starts_with("perf_event")
     });
+    let has_filter = open.maps().any(|map| map.name() == FILTER);
+    if terms.settings.filter.is_some() && !has_filter {
+        return Err(Failure::of_object("a filter is set, and the program has no filter.bpf.h"));
+    }
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         let mut change = || -> Result<()> {
@@ -109,7 +116,7 @@ fn fit(map: &mut OpenMapMut<'_>, code: &Code, name: &str, perf: bool, nmi: bool)
 fn data(map: &mut OpenMapMut<'_>, name: &str, terms: &Terms<'_>, perf: bool) -> Result<()> {
     let value = match name {
         ".rodata.unity" => Some(u32::from(perf).to_ne_bytes().to_vec()),
-        ".rodata.unity_filter" => terms.settings.filter.clone(),
+        FILTER => terms.settings.filter.clone(),
         _ if name.ends_with(".rodata") => Some(terms.settings.rodata.clone()),
         _ => None,
     };

