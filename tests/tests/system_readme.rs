@@ -25,7 +25,8 @@ fn describe(plugin: &str) -> Described {
         .expect("the collector runs");
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success(), "{text}");
-    let mut described = Described { words: quoted(&text), ..Described::default() };
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect();
+    let mut described = Described { words, ..Described::default() };
     let mut in_options = false;
     for line in text.lines() {
         if line.starts_with("options,") {
