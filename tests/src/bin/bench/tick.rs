@@ -27,8 +27,8 @@ pub fn run() -> Result<()> {
     let membarrier = std::env::args().any(|word| word == WITH_MEMBARRIER);
     println!("a tick of runqlat every 100 ms, {TICKS} ticks; us: p50 / p99 / max");
     idle(membarrier)?;
-    let worst = hackbench(membarrier)?;
     pairs(membarrier)?;
+    let worst = hackbench(membarrier)?;
     figure("flip and wait under hackbench, p99", worst, " us", 50.0);
     ten_milliseconds()
 }
