@@ -3,11 +3,19 @@
 use bootstrap::Bootstrap;
 use plugin_bpf::Running;
 use plugin_testing::{Harness, Line};
+use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 type Tool = Harness<Running<Bootstrap>>;
+
+/// Every process of the host is in everybody's table: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// `sh` under a name of its own, so that nobody else's processes count.
 fn sh(script: &str) -> Child {
@@ -29,6 +37,7 @@ fn sum(lines: &[Line], table: &str, comm: &str, field: &str) -> u64 {
 
 #[test]
 fn every_start_and_end_is_counted_with_its_status() {
+    let _alone = alone();
     link();
     let mut tool = Tool::init(r#"{"events":true}"#).expect("it attaches");
     tool.call().expect("a tick");
@@ -71,6 +80,7 @@ fn every_start_and_end_is_counted_with_its_status() {
 
 #[test]
 fn a_process_of_many_threads_ends_once() {
+    let _alone = alone();
     let ended = |tool: &mut Tool| {
         let lines = tool.call().expect("a tick");
         let group = |program: &str| program.ends_with("_group");
@@ -132,6 +142,7 @@ fn fork_with_threads(leader_first: bool) {
 
 #[test]
 fn short_lives_have_no_event() {
+    let _alone = alone();
     link();
     let options = r#"{"events":true,"min_duration":"100ms"}"#;
     let mut tool = Tool::init(options).expect("it attaches");
@@ -151,6 +162,7 @@ fn short_lives_have_no_event() {
 /// Lives of less than a millisecond are a sum of milliseconds: what a tick leaves over comes with a later one.
 #[test]
 fn many_short_lives_in_short_ticks_are_not_rounded_away() {
+    let _alone = alone();
     link();
     let mut tool = Tool::init("{}").expect("it attaches");
     tool.call().expect("a tick");
@@ -168,4 +180,23 @@ fn many_short_lives_in_short_ticks_are_not_rounded_away() {
     }
     println!("{by_name} ms by name, {whole} ms of the histogram");
     assert!(whole > 0 && by_name.abs_diff(whole) <= 20, "{by_name} ms by name, {whole} ms in all");
+}
+
+/// The map of tp programs is for them alone: 656 KiB that nobody else needs.
+#[test]
+fn a_map_of_a_way_that_is_not_taken_is_not_created() {
+    let _alone = alone();
+    // By id: the kernel frees those of an earlier tool when it likes.
+    let maps = || -> BTreeSet<u32> {
+        let maps = plugin_bpf::libbpf_rs::query::MapInfoIter::default();
+        maps.filter(|map| map.name.to_string_lossy() == "exec_at").map(|map| map.id).collect()
+    };
+    for (kind, more) in [("tp", 1), ("btf", 0)] {
+        let before = maps();
+        plugin_bpf::only_kind(kind);
+        match Tool::init("{}") {
+            Ok(_tool) => assert_eq!(maps().difference(&before).count(), more, "{kind}"),
+            Err(error) => println!("refused: {error:#}"),
+        }
+    }
 }

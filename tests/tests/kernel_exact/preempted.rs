@@ -76,7 +76,9 @@ fn calls_balance(options: &str) {
 /// membarrier waits for nothing on one online CPU: 2,364 of 492,895 events were lost with it.
 #[test]
 fn a_preempted_program_on_one_cpu_loses_nothing() {
-    let guest = std::env::var("COLLECTOR_DIST").is_ok_and(|dist| dist == "/opt/collector");
+    // 5.10 has no preemption of programs, and stands still in the emulator after its CPU came back.
+    let guest = std::env::var("COLLECTOR_DIST").is_ok_and(|dist| dist == "/opt/collector")
+        && plugin_bpf::kernel_at_least(5, 15);
     let debugfs = std::process::Command::new("mount")
         .args(["-t", "debugfs", "debugfs", "/sys/kernel/debug"])
         .output();

@@ -10,9 +10,10 @@ use plugin_bpf::Running;
 use plugin_testing::Harness;
 use runqlat::Runqlat;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The flag.
@@ -34,53 +35,39 @@ pub fn run() -> Result<()> {
 }
 
 fn idle(membarrier: bool) -> Result<()> {
-    ticks("idle", membarrier).map(drop)
+    ticks("idle", membarrier, || Ok(())).map(drop)
 }
 
 fn hackbench(membarrier: bool) -> Result<f64> {
-    // Loops enough for the time; it is ended when the ticks are over.
-    let load = Command::new("hackbench")
-        .args(["--threads", "--groups", "10", "--loops", "1000000"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("hackbench of rt-tests; `cargo xtask deps` installs it")?;
-    let _load = Ended(load);
-    ticks("hackbench", membarrier)
-}
-
-fn pairs(membarrier: bool) -> Result<()> {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                let (ping, pinged) = channel();
-                let (pong, ponged) = channel();
-                let echo = thread::spawn(move || pinged.iter().all(|()| pong.send(()).is_ok()));
-                while !stop.load(Ordering::Relaxed) {
-                    let _ = ping.send(());
-                    let _ = ponged.recv();
-                }
-                drop(ping);
-                let _ = echo.join();
-            });
-        }
-        let result = ticks("two pairs of threads", membarrier);
-        stop.store(true, Ordering::Relaxed);
-        result.map(drop)
+    ticks("hackbench", membarrier, || {
+        // Loops enough for the time; it is ended when the ticks are over.
+        let load = Command::new("hackbench")
+            .args(["--threads", "--groups", "10", "--loops", "1000000"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("hackbench of rt-tests; `cargo xtask deps` installs it")?;
+        Ok(Ended(load))
     })
 }
 
-/// Ticks under a load; the p99 of flip and wait in microseconds.
-fn ticks(load: &str, membarrier: bool) -> Result<f64> {
+fn pairs(membarrier: bool) -> Result<()> {
+    let pairs = || Ok([Pair::start(), Pair::start()]);
+    ticks("two pairs of threads", membarrier, pairs).map(drop)
+}
+
+/// Ticks under a load, which begins when the tool is attached and ends before it detaches: an emulator may not
+/// survive that the kernel patches its code under load. Returns the p99 of flip and wait in microseconds.
+fn ticks<L>(load: &str, membarrier: bool, start: impl FnOnce() -> Result<L>) -> Result<f64> {
     let mut tool = Harness::<Running<Runqlat>>::init(r#"{"by":"comm"}"#)?;
+    let running = start()?;
     thread::sleep(Duration::from_millis(500));
     let (mut calls, mut waits, mut grace) = (Vec::new(), Vec::new(), Vec::new());
     let mut missed = 0;
-    let start = Instant::now();
-    let mut next = start;
+    let begun = Instant::now();
+    let mut next = begun;
     for seq in 0..TICKS {
-        if start.elapsed() > LIMIT {
+        if begun.elapsed() > LIMIT {
             println!("{load}: {seq} ticks in {} s", LIMIT.as_secs());
             break;
         }
@@ -103,6 +90,7 @@ fn ticks(load: &str, membarrier: bool) -> Result<f64> {
             next = next.max(Instant::now());
         }
     }
+    drop(running);
     let wait = row(load, "flip and wait", &mut waits);
     row(load, "call, with its lines read back", &mut calls);
     if membarrier {
@@ -154,6 +142,38 @@ fn ten_milliseconds() -> Result<()> {
     println!("10 ms for a minute, idle: {ticks} ticks");
     figure("missed at 10 ms", counts.iter().sum(), "", 0.0);
     Ok(())
+}
+
+/// Two threads that wake each other until this is dropped.
+struct Pair {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let (ping, pinged) = channel();
+            let (pong, ponged) = channel();
+            let echo = thread::spawn(move || pinged.iter().all(|()| pong.send(()).is_ok()));
+            while !stopped.load(Ordering::Relaxed) {
+                let _ = ping.send(());
+                let _ = ponged.recv();
+            }
+            drop(ping);
+            let _ = echo.join();
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().map(JoinHandle::join);
+    }
 }
 
 /// A load that ends with the measurement.
