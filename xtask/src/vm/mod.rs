@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// The longest that a machine may run.
-pub const LIMIT: Duration = Duration::from_secs(15 * 60);
+const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 #[derive(clap::Args)]
 pub struct Args {
