@@ -7,6 +7,7 @@
 //! # table! { /// Calls.
 //! #     calls { /// How many.
 //! #         count: counter } }
+//! # plugin_api::exported!(calls);
 //! # struct Calls(u64);
 //! # impl Plugin for Calls {
 //! #     type Options = NoOptions;

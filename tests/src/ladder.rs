@@ -17,6 +17,7 @@ table! {
         tasks: counter "Threads of the test, as the kernel's iterator has them.",
     }
 }
+plugin_api::exported!(ladder);
 
 choice! {
     /// What is asked for.

@@ -16,11 +16,17 @@ pub struct Objects {
     pub plain: PathBuf,
 }
 
-pub fn both(source: &Path, name: &str, out: &Path) -> Result<Objects> {
-    let objects = Objects {
+/// Where the objects of a program are.
+pub fn objects(out: &Path, name: &str) -> Objects {
+    Objects {
         fetch: out.join(format!("{name}.fetch.o")),
         plain: out.join(format!("{name}.plain.o")),
-    };
+    }
+}
+
+/// Compiles a program.
+pub fn both(source: &Path, name: &str, out: &Path) -> Result<Objects> {
+    let objects = objects(out, name);
     let deps = ["-MMD".to_owned(), "-MF".to_owned(), depfile(out, name).display().to_string()];
     compile(source, &objects.plain, &deps)?;
     // Atomics that give the old value need BPF's instruction set v3 (Linux 5.1) and, here, Linux 5.12.

@@ -16,6 +16,7 @@
 mod compile;
 mod elf;
 mod fresh;
+mod hooks;
 mod shape;
 mod source;
 mod write;
@@ -56,6 +57,9 @@ fn all() -> Result<()> {
             fresh::made_at(&generated, begun)
                 .map_err(|e| format!("{}: {e}", generated.display()))?;
         }
+        let programs = elf::read(&compile::objects(&out, &name).plain)?.programs;
+        hooks::check(&name, &programs, Path::new("src"))
+            .map_err(|error| format!("{}: {error}", source.display()))?;
         let headers = fresh::headers(&depfile);
         headers.iter().for_each(|header| println!("cargo::rerun-if-changed={header}"));
     }

@@ -50,6 +50,16 @@ fn a_counter_of_another_map_or_past_the_end_does_not_compile() {
     assert!(why.contains("histogram_add: this map has no such histogram"), "{why}");
 }
 
+#[test]
+fn a_mistake_in_c_is_told_in_the_compilers_words_alone() {
+    let why = error(&format!("COUNTERS(counts, A);\n{}", PROGRAM.replace("A, 1", "A, unknown")));
+    assert!(why.contains("demo.bpf.c:3:") && why.contains("'unknown'"), "{why}");
+    assert!(why.ends_with("1 error generated."), "{why}");
+    for ours in ["failed to", "Caused by", "clang -", "backtrace"] {
+        assert!(!why.contains(ours), "{ours}: {why}");
+    }
+}
+
 /// Its name has to be a constant expression no more than its number has.
 #[test]
 fn a_counter_by_a_constant_variable_compiles() {

@@ -37,6 +37,7 @@ table! {
         run_ns: counter(ns) [optional],
     }
 }
+plugin_api::exported!(collector_program);
 
 impl Attached {
     /// A line of `collector_program` for each loaded program, and once for each that is not.
