@@ -12,6 +12,7 @@ pub(crate) mod record;
 mod setup;
 mod terms;
 mod threads;
+mod verdict;
 mod verify;
 
 pub(crate) use failure::{Failure, reason_of};
