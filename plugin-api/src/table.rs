@@ -270,6 +270,7 @@ macro_rules! table {
                 unit: $crate::table!(@unit $($unit)?),
             } ),+];
             const _: () = {
+                $($( $crate::table!(@property $opt); )?)+
                 let mut i = 0;
                 while i < FIELDS.len() {
                     assert!(FIELDS[i].name_shows_unit(), "a field's name must end in its unit, as in `wait_us: counter(us)`");
@@ -294,10 +295,12 @@ macro_rules! table {
     };
     (@opt ($type:ty)) => { $type };
     (@opt ($type:ty) optional) => { Option<$type> };
-    (@opt ($type:ty) $other:ident) => {
+    (@opt ($type:ty) $other:ident) => { Option<$type> }; // @property says what is wrong
+    (@property optional) => {};
+    (@property $other:ident) => {
         ::core::compile_error!(concat!(
             "`[", stringify!($other), "]` is nothing that a field can be: write `[optional]` when it may have no value"
-        ))
+        ));
     };
     (@type counter) => { u64 };
     (@type gauge) => { i64 };
@@ -305,29 +308,31 @@ macro_rules! table {
     (@type flag) => { bool };
     (@type text) => { $crate::Text };
     (@type histogram) => { $crate::Snapshot };
-    (@type $other:ident) => {
-        ::core::compile_error!(concat!(
-            "`", stringify!($other), "` is no kind of a field: the kinds are counter, gauge, float, flag, text and histogram"
-        ))
-    };
+    (@type $other:ident) => { u64 }; // @kind says what is wrong
     (@kind counter) => { $crate::Kind::Counter };
     (@kind gauge) => { $crate::Kind::Gauge };
     (@kind float) => { $crate::Kind::Float };
     (@kind flag) => { $crate::Kind::Flag };
     (@kind text) => { $crate::Kind::Text };
     (@kind histogram) => { $crate::Kind::Histogram };
-    (@kind $other:ident) => { $crate::Kind::Counter }; // @type says what is wrong
+    (@kind $other:ident) => {{
+        ::core::compile_error!(concat!(
+            "`", stringify!($other), "` is no kind of a field: the kinds are counter, gauge, float, flag, text and histogram"
+        ));
+        $crate::Kind::Counter
+    }};
     (@unit) => { $crate::Unit::None };
     (@unit ns) => { $crate::Unit::Ns };
     (@unit us) => { $crate::Unit::Us };
     (@unit ms) => { $crate::Unit::Ms };
     (@unit s) => { $crate::Unit::S };
     (@unit bytes) => { $crate::Unit::Bytes };
-    (@unit $other:ident) => {
+    (@unit $other:ident) => {{
         ::core::compile_error!(concat!(
             "`", stringify!($other), "` is no unit of a field: the units are ns, us, ms, s and bytes; a plain number has none"
-        ))
-    };
+        ));
+        $crate::Unit::None
+    }};
     ($($other:tt)*) => {
         ::core::compile_error!(
             "table! takes `/// What a line says.` and `NAME { ... }`: first `tags { name \"Text.\", }`, if any, then one \

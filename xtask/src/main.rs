@@ -8,6 +8,7 @@ mod command;
 mod deps;
 mod fuzz;
 mod new;
+mod readme;
 mod run;
 mod servers;
 mod test;
@@ -65,6 +66,11 @@ enum Verb {
     Vm(vm::Args),
     /// Start a new plugin from the template
     New(new::Args),
+    /// Write what `collector describe` says of plugins into their READMEs
+    Readme {
+        /// Only these plugins
+        plugins: Vec<String>,
+    },
     /// Run a fuzz target for a while
     Fuzz(fuzz::Args),
     /// Measure
@@ -94,6 +100,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Verify { write } => return verify::verb(write),
         Verb::Vm(args) => return vm::verb(&args),
         Verb::New(args) => new::verb(&args)?,
+        Verb::Readme { plugins } => readme::verb(&plugins)?,
         Verb::Fuzz(args) => fuzz::verb(&args)?,
         Verb::Bench { args } => bench::verb(&args)?,
     }

@@ -5,6 +5,7 @@ mod executables;
 mod libtest;
 mod machines;
 mod stage;
+mod todo;
 
 use crate::deps::{self, Need};
 use crate::{build, servers, verify, workspace};
@@ -17,7 +18,8 @@ use std::process::ExitCode;
 pub fn everything() -> Result<ExitCode> {
     deps::ensure(Need::Test)?;
     deps::mount_filesystems();
-    let mut stages = vec![checks::format(), checks::lint()];
+    let mut stages =
+        vec![checks::format(), checks::lint(), checks::written(&workspace::plugins()?)];
 
     let mut stage = Stage::begin("build");
     let tree = stage.check("install tree", build::everything());
@@ -44,7 +46,7 @@ pub fn one_plugin(name: &str, kernel: Option<&str>) -> Result<ExitCode> {
     workspace::check_plugin(name)?;
     deps::ensure(Need::Test)?;
     deps::mount_filesystems();
-    let mut stages = vec![checks::plugin(name)];
+    let mut stages = vec![checks::plugin(name), checks::written(&[name.to_owned()])];
     let mut stage = Stage::begin("build");
     let executables = stage.check("test executables", executables::compile(&["--package", name]));
     stages.push(stage.end());
