@@ -196,6 +196,7 @@ table! {
         word: text,
     }
 }
+plugin_api::exported!(calls);
 
 struct Calls(Options);
 

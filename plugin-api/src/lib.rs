@@ -28,7 +28,7 @@ pub use histogram::Snapshot;
 pub use lines::Lines;
 pub use options::{Bytes, NoOptions, OptionType, OptionValue, Options};
 pub use plugin::{Plugin, Tick};
-pub use table::{FieldDef, FieldValue, Kind, Row, TableDef, TagDef, Text, Unit};
+pub use table::{Exported, FieldDef, FieldValue, Kind, Row, TableDef, TagDef, Text, Unit};
 
 #[doc(hidden)]
 pub use {abi_stable, log, serde_json, smallvec};

@@ -1,7 +1,7 @@
 //! Where a call puts its lines.
 
 use crate::abi::{HostCtx, NO_SCHEMA, Status, TICK_TIME, Val};
-use crate::{Result, Row, TableDef, bail};
+use crate::{Exported, Result, Row, TableDef, bail};
 use abi_stable::std_types::{RSlice, RStr};
 use smallvec::SmallVec;
 
@@ -34,7 +34,7 @@ impl Lines {
     ///
     /// # Errors
     /// The host refused the table (it logged why), or no field of the row has a value.
-    pub fn push<R: Row>(&mut self, row: R) -> Result<()> {
+    pub fn push<R: Exported>(&mut self, row: R) -> Result<()> {
         self.send(&row, TICK_TIME)
     }
 
@@ -43,7 +43,7 @@ impl Lines {
     ///
     /// # Errors
     /// As [`Lines::push`].
-    pub fn push_at<R: Row>(&mut self, time_ns: i64, row: R) -> Result<()> {
+    pub fn push_at<R: Exported>(&mut self, time_ns: i64, row: R) -> Result<()> {
         self.send(&row, time_ns)
     }
 

@@ -146,6 +146,8 @@ pub fn describe<P: Plugin>(
 #[macro_export]
 macro_rules! export_plugin {
     ($plugin:ty: $($table:ident),+ $(,)?) => {
+        $crate::exported!($($table),+);
+
         const _: () = {
             use $crate::abi::{Answer, HostCtx, PluginModule, PluginRef, Tick};
             use $crate::abi_stable::{library, prefix_type::PrefixTypeTrait, std_types::RStr};

@@ -148,6 +148,26 @@ pub trait Row {
     );
 }
 
+/// A row of a table that the plugin exports, and so may push: `export_tool!` and
+/// [`export_plugin!`](crate::export_plugin) implement it for the tables that they name.
+///
+/// The collector takes no line of another table: it is in nobody's description.
+#[diagnostic::on_unimplemented(
+    message = "a line of a table that is not exported",
+    label = "the collector would refuse this line",
+    note = "name the table in the last line of the plugin: `export_tool!(TOOL: table, another_table);`"
+)]
+pub trait Exported: Row {}
+
+/// Names tables whose rows may be pushed though nothing exports them, as those of tools that only tests run.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! exported {
+    ($($table:ident),+ $(,)?) => {
+        $( impl $crate::Exported for $table::Row {} )+
+    };
+}
+
 /// A type that a field of a row can have; an `Option` of `None` leaves the field out.
 pub trait FieldValue {
     /// Appends the value.
@@ -250,6 +270,7 @@ macro_rules! table {
                 unit: $crate::table!(@unit $($unit)?),
             } ),+];
             const _: () = {
+                $($( $crate::table!(@property $opt); )?)+
                 let mut i = 0;
                 while i < FIELDS.len() {
                     assert!(FIELDS[i].name_shows_unit(), "a field's name must end in its unit, as in `wait_us: counter(us)`");
@@ -274,22 +295,49 @@ macro_rules! table {
     };
     (@opt ($type:ty)) => { $type };
     (@opt ($type:ty) optional) => { Option<$type> };
+    (@opt ($type:ty) $other:ident) => { Option<$type> }; // @property says what is wrong
+    (@property optional) => {};
+    (@property $other:ident) => {
+        ::core::compile_error!(concat!(
+            "`[", stringify!($other), "]` is nothing that a field can be: write `[optional]` when it may have no value"
+        ));
+    };
     (@type counter) => { u64 };
     (@type gauge) => { i64 };
     (@type float) => { f64 };
     (@type flag) => { bool };
     (@type text) => { $crate::Text };
     (@type histogram) => { $crate::Snapshot };
+    (@type $other:ident) => { u64 }; // @kind says what is wrong
     (@kind counter) => { $crate::Kind::Counter };
     (@kind gauge) => { $crate::Kind::Gauge };
     (@kind float) => { $crate::Kind::Float };
     (@kind flag) => { $crate::Kind::Flag };
     (@kind text) => { $crate::Kind::Text };
     (@kind histogram) => { $crate::Kind::Histogram };
+    (@kind $other:ident) => {{
+        ::core::compile_error!(concat!(
+            "`", stringify!($other), "` is no kind of a field: the kinds are counter, gauge, float, flag, text and histogram"
+        ));
+        $crate::Kind::Counter
+    }};
     (@unit) => { $crate::Unit::None };
     (@unit ns) => { $crate::Unit::Ns };
     (@unit us) => { $crate::Unit::Us };
     (@unit ms) => { $crate::Unit::Ms };
     (@unit s) => { $crate::Unit::S };
     (@unit bytes) => { $crate::Unit::Bytes };
+    (@unit $other:ident) => {{
+        ::core::compile_error!(concat!(
+            "`", stringify!($other), "` is no unit of a field: the units are ns, us, ms, s and bytes; a plain number has none"
+        ));
+        $crate::Unit::None
+    }};
+    ($($other:tt)*) => {
+        ::core::compile_error!(
+            "table! takes `/// What a line says.` and `NAME { ... }`: first `tags { name \"Text.\", }`, if any, then one \
+             field or more, each written as `name: kind \"Text.\",` or `name: kind(unit) [optional] \"Text.\",`; the kinds \
+             are counter, gauge, float, flag, text and histogram, the units ns, us, ms, s and bytes"
+        );
+    };
 }

@@ -30,14 +30,6 @@
 
 /* ---- maps ---- */
 
-#define BPF_MAP(name, map_type, key_type, leaf_type, size)                                         \
-	struct {                                                                                   \
-		__uint(type, map_type);                                                            \
-		__uint(max_entries, size);                                                         \
-		__type(key, key_type);                                                             \
-		__type(value, leaf_type);                                                          \
-	} name SEC(".maps")
-
 /* The form for as many arguments as there are: they push it to the place that is picked. */
 #define COOLBPF_PICK3(_1, _2, _3, form, ...)	 form
 #define COOLBPF_PICK4(_1, _2, _3, _4, form, ...) form

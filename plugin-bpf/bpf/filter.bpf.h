@@ -6,7 +6,6 @@
  *   filter_current()       the same for whoever runs now; needs none
  *   task_cgroup_id(task)   the id of its cgroup, for plugin_bpf::group::Cgroups
  *   task_pidns(task)       its pid namespace, as in /proc/PID/ns/pid
- *   task_comm(dst, task)   its name
  *
  * In the hooks of the scheduler, of interrupts and of the network, whoever runs is not whom the event
  * is about: ask filter_task() there, with the task of the event.
@@ -37,14 +36,6 @@ struct unity_filter {
 };
 
 const volatile struct unity_filter unity_filter SEC(".rodata.unity_filter");
-
-/* A task's name, filled up with NULs: the kernel's own text may have remains of a longer one behind it. */
-static __always_inline void task_comm(char dst[UNITY_COMM_LEN], struct task_struct *task)
-{
-	__builtin_memset(dst, 0, UNITY_COMM_LEN);
-	bpf_probe_read_kernel_str(dst, UNITY_COMM_LEN,
-				  __builtin_preserve_access_index(&task->comm));
-}
 
 /* The id of a task's cgroup in the tree of cgroup2. */
 static __always_inline __u64 task_cgroup_id(struct task_struct *task)
@@ -103,8 +94,11 @@ static __always_inline bool unity_is_listed_tgid(__u32 tgid)
 	return false;
 }
 
-static __always_inline bool unity_is_listed_comm(const __u64 comm[UNITY_COMM_LEN / 8])
+static __always_inline bool unity_is_listed_comm(struct comm name)
 {
+	__u64 comm[UNITY_COMM_LEN / 8];
+
+	__builtin_memcpy(comm, &name, sizeof(comm));
 #pragma unroll
 	for (int i = 0; i < UNITY_FILTER_COMMS; i++)
 		if (i < unity_filter.comms && unity_filter.comm[i][0] == comm[0] &&
@@ -116,15 +110,10 @@ static __always_inline bool unity_is_listed_comm(const __u64 comm[UNITY_COMM_LEN
 /* Whether the tool looks at this task. */
 static __always_inline bool filter_task(struct task_struct *task)
 {
-	__u64 comm[UNITY_COMM_LEN / 8];
-
 	if (unity_filter.tgids && !unity_is_listed_tgid(BPF_CORE_READ(task, tgid)))
 		return false;
-	if (unity_filter.comms) {
-		task_comm((char *)comm, task);
-		if (!unity_is_listed_comm(comm))
-			return false;
-	}
+	if (unity_filter.comms && !unity_is_listed_comm(comm_at(task->comm)))
+		return false;
 	return !unity_filter.cgroup || unity_in_cgroup(task);
 }
 
@@ -136,15 +125,10 @@ static __always_inline bool filter_task(struct task_struct *task)
  */
 static __always_inline bool filter_current(void)
 {
-	__u64 comm[UNITY_COMM_LEN / 8] = {};
-
 	if (unity_filter.tgids && !unity_is_listed_tgid(bpf_get_current_pid_tgid() >> 32))
 		return false;
-	if (unity_filter.comms) {
-		bpf_get_current_comm(comm, sizeof(comm));
-		if (!unity_is_listed_comm(comm))
-			return false;
-	}
+	if (unity_filter.comms && !unity_is_listed_comm(current_comm()))
+		return false;
 	return !unity_filter.cgroup ||
 	       bpf_get_current_ancestor_cgroup_id(unity_filter.cgroup_level) == unity_filter.cgroup;
 }

@@ -36,6 +36,7 @@ table! {
         past: counter,
     }
 }
+plugin_api::exported!(collector_map);
 
 /// Ticks between two looks at the kernel's memory.
 const LOOK: u64 = 60;

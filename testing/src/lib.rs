@@ -7,6 +7,7 @@
 //! # table! { /// Calls.
 //! #     calls { /// How many.
 //! #         count: counter } }
+//! # plugin_api::exported!(calls);
 //! # struct Calls(u64);
 //! # impl Plugin for Calls {
 //! #     type Options = NoOptions;
@@ -32,6 +33,7 @@ use plugin_api::abi::Answer;
 use plugin_api::abi_stable::std_types::RStr;
 use plugin_api::rt::Slot;
 use plugin_api::{Error, Plugin, Result, Tick};
+use std::cell::RefCell;
 use std::panic::{set_hook, take_hook};
 use std::sync::Once;
 use std::time::{Instant, SystemTime};
@@ -63,8 +65,32 @@ impl<P: Plugin> Harness<P> {
             limits: Limits::DEFAULT,
             log,
         });
-        result(slot.init(sink.host(), RStr::from_str(options)))?;
+        SAID.set(Some(Vec::new()));
+        let answer = result(slot.init(sink.host(), RStr::from_str(options)));
+        let said = SAID.take().unwrap_or_default();
+        if answer.is_err() {
+            said.iter().for_each(|text| eprintln!("{text}"));
+        }
+        answer?;
         Ok(Self { slot, sink, seq: 0, since: Instant::now() })
+    }
+
+    /// As [`Harness::init`], for a tool that some kernels have no hook for: there it prints `SKIPPED: ` with the
+    /// kernel's words, which `cargo xtask test` counts, and gives `None`.
+    ///
+    /// # Panics
+    /// The verifier refused a program, an option is wrong: mistakes of the tool, on any kernel.
+    #[must_use]
+    pub fn init_or_skip(options: &str) -> Option<Self> {
+        match Self::init(options) {
+            Ok(running) => Some(running),
+            Err(error) => {
+                let reason = format!("{error:#}");
+                assert!(is_lack(&reason), "{reason}");
+                println!("SKIPPED: {reason}");
+                None
+            }
+        }
     }
 
     /// One tick, now: its lines, read back from line protocol. `collector_program` is among them when
@@ -119,10 +145,22 @@ fn result(answer: Answer) -> Result<()> {
     answer.into_result().map_err(|error| Error::msg(error.to_string()))
 }
 
+/// Whether no way to observe something works here, and none of them for what the verifier found in the program.
+fn is_lack(reason: &str) -> bool {
+    reason.starts_with("no way to observe ") && !reason.contains("(the whole log: ")
+}
+
+thread_local! {
+    /// What the plugin says for debugging while it starts: shown when it does not.
+    static SAID: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
 /// Not through `log`: in this process the plugin's own records go there, and come here from there.
 fn log(_: &str, level: Level, text: &str) {
     if level <= Level::Info {
         eprintln!("{level}: {text}");
+    } else if level == Level::Debug {
+        SAID.with_borrow_mut(|said| said.iter_mut().for_each(|said| said.push(text.to_owned())));
     }
 }
 
@@ -139,4 +177,19 @@ fn keep_panic_messages<P: Plugin>(slot: &Slot<P>) {
             tests(info);
         }));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_lack;
+
+    #[test]
+    fn a_kernel_without_a_way_is_skipped_and_a_mistake_is_not() {
+        let lack =
+            "no way to observe `shows` works here: shows_kprobe: prog 'shows_kprobe': -ENOENT";
+        let refused = "R0 invalid mem access 'scalar' at demo.bpf.c:9: `x` (the whole log: collector --log debug)";
+        assert!(is_lack(lack));
+        assert!(!is_lack(&format!("{lack} | shows_fentry: {refused}")));
+        assert!(!is_lack("unknown option `by`: this plugin has none"));
+    }
 }

@@ -46,6 +46,7 @@ table! {
         keys: histogram,
     }
 }
+plugin_api::exported!(exact, exact_dropped, exact_histogram);
 
 options! {
     /// How the tools run.

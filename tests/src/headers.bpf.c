@@ -91,7 +91,7 @@ struct answer {
 	__u32 unwanted;
 	__u32 wanted_current; /* system calls that filter_current() let through */
 	__u32 unwanted_current;
-	char comm[16];
+	struct comm comm;
 };
 
 const volatile __u32 watched = 0; /* a thread's id */
@@ -108,7 +108,7 @@ static __always_inline int look_at(struct task_struct *task)
 	__sync_fetch_and_add(&answer.wanted, 1);
 	answer.cgroup = task_cgroup_id(task);
 	answer.pidns = task_pidns(task);
-	task_comm(answer.comm, task);
+	answer.comm = comm_at(task->comm);
 	return 0;
 }
 

@@ -17,6 +17,7 @@ table! {
         tasks: counter "Threads of the test, as the kernel's iterator has them.",
     }
 }
+plugin_api::exported!(ladder);
 
 choice! {
     /// What is asked for.
@@ -33,6 +34,8 @@ choice! {
         Record = "record",
         /// A hook whose record's field is too short.
         Narrow = "narrow",
+        /// A program that the verifier refuses.
+        Wild = "wild",
         /// A function's entry and return.
         Call = "call",
         /// The kernel's iterator of tasks.
@@ -82,10 +85,11 @@ impl Tool for Ladder {
             }
             Asked::Record => Hooks::all([Hook::of("fork"), Hook::of("rename")]).without_others(),
             Asked::Narrow => Hooks::all([Hook::of("narrow")]).without_others(),
+            Asked::Wild => Hooks::all([Hook::of("wild")]).without_others(),
             Asked::Call => Hooks::all([Hook::of("call")]).without_others(),
             Asked::Tasks => Hooks::all([Hook::of("tasks")]).without_others(),
             Asked::Forgotten => Hooks::all(working())
-                .without(&["guess_btf", "call_kprobe_session", "call_kprobe"])
+                .without(&["guess_btf", "wild_raw", "call_kprobe_session", "call_kprobe"])
                 .without(&["call_kretprobe", "tasks_iter"]),
             Asked::Unknown => Hooks::all([Hook::of("nothing")]),
         }

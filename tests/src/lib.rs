@@ -3,6 +3,8 @@
 //! For delivery: [`running`] is the collector with a [`load`] of which every line is known, also when it has
 //! [`arrived`], [`servers`] the databases that people run, [`contract`] those that cannot be had as a package,
 //! [`database`] any of them, [`readers`] what listens on sockets, and [`faults`] what goes wrong in between.
+//!
+//! For what authors do: [`tree`] is a copy of the repository.
 
 pub mod arrived;
 pub mod calls;
@@ -19,6 +21,7 @@ pub mod port;
 pub mod readers;
 pub mod running;
 pub mod servers;
+pub mod tree;
 pub mod wait;
 
 use collector::read::Line;

@@ -36,6 +36,7 @@ table! {
         samples: counter,
     }
 }
+plugin_api::exported!(links, links_cpu);
 
 options! {
     /// What a test observes.

@@ -16,6 +16,7 @@ table! {
         lost: counter "Renamings that the first object's table lost.",
     }
 }
+plugin_api::exported!(pair);
 
 /// The tool.
 pub struct Pair;

@@ -101,6 +101,31 @@ fn a_record_that_does_not_fit_is_named_with_its_field() {
     );
 }
 
+#[test]
+fn the_verifiers_verdict_names_its_line_of_c() {
+    let error = start("wild").err().expect("the verifier refuses it");
+    println!("{error}");
+    assert!(error.contains("wild_raw: ") && error.contains("invalid mem access"), "{error}");
+    assert!(error.contains("return *(__u32 *)task;"), "{error}");
+    assert!(error.contains("(the whole log: collector --log debug)"), "{error}");
+    if plugin_bpf::kernel_at_least(6, 9) {
+        let source = include_str!("../src/ladder.bpf.c").lines();
+        let line = source.enumerate().find(|(_, line)| line.contains("*(__u32 *)task"));
+        let (line, _) = line.expect("the line");
+        assert!(error.contains(&format!(" at ladder.bpf.c:{}: ", line + 1)), "{error}");
+    }
+}
+
+#[test]
+fn a_test_whose_tool_does_not_start_shows_the_whole_log() {
+    let test = std::env::current_exe().expect("this test");
+    let only = ["--exact", "the_verifiers_verdict_names_its_line_of_c", "--nocapture"];
+    let output = std::process::Command::new(test).args(only).output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("-- BEGIN PROG LOAD LOG --"), "{text}");
+    assert!(text.contains("(61) r0 = *(u32 *)(r0 +0)"), "{text}");
+}
+
 /// A session is one program, else a kprobe and a kretprobe are taken together.
 #[test]
 fn entry_and_return_are_one_way() {
@@ -129,10 +154,8 @@ fn entry_and_return_are_one_way() {
 
 #[test]
 fn an_iterator_is_read_when_it_is_asked_for() {
-    let mut tool = match start("tasks") {
-        Ok(tool) => tool,
-        Err(why) => return println!("SKIPPED: no iterators here: {why}"),
-    };
+    let tool = Harness::<Plugin>::init_or_skip(r#"{"asked":"tasks"}"#);
+    let Some(mut tool) = tool else { return };
     let (tell, told) = std::sync::mpsc::channel::<()>();
     let waiting = std::thread::spawn(move || told.recv().is_err());
     let lines = tool.call().expect("a tick");

@@ -1,40 +1,16 @@
-//! A tool in an evening: the template builds, attaches, emits and passes its own test, unchanged.
+//! A tool in an evening: the template builds, attaches, emits and passes its own test, unchanged; what is left to
+//! its author is named.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-fn run(folder: &Path, program: &str, args: &[&str]) -> String {
-    let root = root();
-    let output = Command::new(program)
-        .args(args)
-        .current_dir(folder)
-        .env("CARGO_TARGET_DIR", root.join("target"))
-        .output()
-        .expect("it runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}\n{text}\n{errors}");
-    text
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
+use std::path::Path;
+use system_tests::tree::{Tree, printed, root};
 
 #[test]
-fn a_new_tool_passes_its_own_test_unchanged() {
-    let copy = root().join("target/new-tool");
-    let _ = fs::remove_dir_all(&copy);
-    let files = run(&root(), "git", &["ls-files", "--cached", "--others", "--exclude-standard"]);
-    for file in files.lines().filter(|file| root().join(file).is_file()) {
-        let to = copy.join(file);
-        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
-        fs::copy(root().join(file), to).expect("a copy");
-    }
-    run(&copy, "cargo", &["xtask", "new", "demo"]);
+fn a_new_tool_passes_its_own_test_and_names_what_is_left_to_write() {
+    let tree = Tree::copy("new-tool");
+    assert!(tree.cargo(&["xtask", "new", "demo"]).status.success());
 
-    let folder = copy.join("plugins/demo");
+    let folder = tree.path("plugins/demo");
     let files = ["Cargo.toml", "build.rs", "README.md", "src/lib.rs", "src/demo.bpf.c"];
     let lines: usize = files
         .iter()
@@ -45,26 +21,40 @@ fn a_new_tool_passes_its_own_test_unchanged() {
     assert_eq!(all, 6, "six files, no more");
     assert!(lines <= 90, "{lines} lines, without the test");
 
-    let text = run(&copy, "cargo", &["xtask", "test", "demo"]);
-    let closing = text.lines().last().unwrap_or_default();
-    println!("{lines} lines; {closing}");
+    // All but the words are there.
+    let output = tree.cargo(&["xtask", "test", "demo"]);
+    let text = printed(&output);
+    assert!(!output.status.success() && text.contains(" passed, 1 failed, 0 skipped"), "{text}");
+    for place in
+        ["Cargo.toml:3: description = \"TODO", "README.md:3: TODO", "src/lib.rs:1: //! TODO"]
+    {
+        assert!(text.contains(&format!("plugins/demo/{place}")), "{place}: {text}");
+    }
+    for file in files {
+        let text = fs::read_to_string(folder.join(file)).expect(file);
+        fs::write(folder.join(file), text.replace("TODO", "Done")).expect(file);
+    }
+    let output = tree.cargo(&["xtask", "test", "demo"]);
+    let text = printed(&output);
+    assert!(output.status.success() && text.contains(" passed, 0 failed, 0 skipped"), "{text}");
+    println!("{lines} lines");
 
-    // The BPF program is compiled again for its header, and for nothing else.
-    let compiled = || {
+    compiles_only_what_changed(&tree);
+}
+
+/// The BPF program is compiled again for its header, and for nothing else.
+fn compiles_only_what_changed(tree: &Tree) {
+    let compiled = |name: &str| {
         let builds = fs::read_dir(root().join("target/debug/build")).expect("a target folder");
         let skeletons = builds.filter_map(|entry| {
-            let out = entry.ok()?.path().join("out/demo.skel.rs");
+            let out = entry.ok()?.path().join(format!("out/{name}.skel.rs"));
             fs::metadata(out).ok()?.modified().ok()
         });
-        skeletons.max().expect("a skeleton of demo")
+        skeletons.max()
     };
-    let rebuild = |changed: &str| {
-        let before = compiled();
-        let file = copy.join(changed);
-        let text = fs::read_to_string(&file).expect(changed);
-        fs::write(&file, format!("{text}\n")).expect(changed);
-        run(&copy, "cargo", &["build", "--package", "demo"]);
-        compiled() > before
+    let build = || {
+        let output = tree.cargo(&["build", "--package", "demo"]);
+        assert!(output.status.success(), "{}", printed(&output));
     };
     for (changed, expected) in [
         ("plugins/demo/README.md", false),
@@ -73,8 +63,34 @@ fn a_new_tool_passes_its_own_test_unchanged() {
         ("plugin-bpf/bpf/unity.bpf.h", true),
         ("plugins/demo/src/demo.bpf.c", true),
     ] {
-        assert_eq!(rebuild(changed), expected, "compiled again after a change of {changed}");
+        let before = compiled("demo").expect("a skeleton of demo");
+        let file = tree.path(changed);
+        let text = fs::read_to_string(&file).expect(changed);
+        fs::write(&file, format!("{text}\n")).expect(changed);
+        build();
+        let again = compiled("demo") > Some(before);
+        assert_eq!(again, expected, "compiled again after a change of {changed}");
     }
-    assert!(!closing.starts_with("0 passed") && closing.contains("0 failed"), "{text}");
-    let _ = fs::remove_dir_all(&copy);
+    // A second program is seen without a change of build.rs.
+    let before = compiled("second_demo"); // of an earlier run, in the same target folder
+    let source = fs::read_to_string(tree.path("plugins/demo/src/demo.bpf.c")).expect("a program");
+    fs::write(tree.path("plugins/demo/src/second_demo.bpf.c"), source).expect("a program");
+    build();
+    assert!(compiled("second_demo") > before);
+}
+
+/// It ran what lay in target/dist, however old.
+#[test]
+fn a_machine_never_runs_an_old_tree() {
+    let tree = Tree::copy("old-tree");
+    fs::create_dir_all(tree.path("target/dist")).expect("a folder");
+    fs::write(tree.path("target/dist/collector"), "old").expect("a file");
+    tree.replace(
+        "plugin-api/src/lib.rs",
+        "pub mod abi;",
+        "compile_error!(\"a newer tree\");\npub mod abi;",
+    );
+    let output = tree.cargo(&["xtask", "vm", "--kernel", "6.12", "--", "true"]);
+    let text = printed(&output);
+    assert!(!output.status.success() && text.contains("error: a newer tree"), "{text}");
 }

@@ -8,6 +8,7 @@ mod command;
 mod deps;
 mod fuzz;
 mod new;
+mod readme;
 mod run;
 mod servers;
 mod test;
@@ -51,6 +52,9 @@ enum Verb {
     Test {
         /// A folder of plugins/: its lints and its tests on this machine's kernel only
         plugin: Option<String>,
+        /// The plugin's tests on a virtual kernel, or on all of them and this machine's
+        #[arg(long, requires = "plugin", value_parser = vm::series())]
+        kernel: Option<String>,
     },
     /// Show how many instructions the kernels' verifiers process for each BPF program
     Verify {
@@ -62,6 +66,11 @@ enum Verb {
     Vm(vm::Args),
     /// Start a new plugin from the template
     New(new::Args),
+    /// Write what `collector describe` says of plugins into their READMEs
+    Readme {
+        /// Only these plugins
+        plugins: Vec<String>,
+    },
     /// Run a fuzz target for a while
     Fuzz(fuzz::Args),
     /// Measure
@@ -84,11 +93,14 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Deps => deps::verb()?,
         Verb::Build { plugins } => build::verb(&plugins)?,
         Verb::Run { flags } => run::verb(&flags)?,
-        Verb::Test { plugin: None } => return test::everything(),
-        Verb::Test { plugin: Some(name) } => return test::one_plugin(&name),
+        Verb::Test { plugin: None, .. } => return test::everything(),
+        Verb::Test { plugin: Some(name), kernel } => {
+            return test::one_plugin(&name, kernel.as_deref());
+        }
         Verb::Verify { write } => return verify::verb(write),
         Verb::Vm(args) => return vm::verb(&args),
         Verb::New(args) => new::verb(&args)?,
+        Verb::Readme { plugins } => readme::verb(&plugins)?,
         Verb::Fuzz(args) => fuzz::verb(&args)?,
         Verb::Bench { args } => bench::verb(&args)?,
     }

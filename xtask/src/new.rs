@@ -38,9 +38,10 @@ pub fn verb(args: &Args) -> Result<()> {
     if let Some(text) = vmlinux {
         write(&folder.join("src/vmlinux.h"), &text)?;
     }
-    println!("plugins/{name} is ready. Next:");
-    println!("    cargo xtask test {name}");
+    println!("plugins/{name} counts new tasks until you change it. Next:");
     println!("    cargo xtask run -- --only {name} --interval 1s");
+    println!("    cargo xtask test {name}      its tests, and the places that say TODO");
+    println!("    cargo xtask readme {name}    its options and tables, into its README");
     Ok(())
 }
 

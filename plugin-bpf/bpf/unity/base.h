@@ -37,11 +37,11 @@ static __always_inline int unity_update(void *map, const void *key, const void *
 #define unity_max_entries(map) (sizeof(*(map)->max_entries) / sizeof(int))
 #define unity_bank_len(map)    ((__u32)unity_max_entries(map) & ((1u << 27) - 1))
 
-/* ---- plain maps: a tool's own state, which no tick reads or resets ---- */
+/* ---- plain maps: a tool's own state, which no tick reads or resets; coolbpf.h has more ---- */
 
-#define HASH(name, K, V, n)	UNITY_PLAIN(BPF_MAP_TYPE_HASH, name, K, V, n)
-#define LRU_HASH(name, K, V, n) UNITY_PLAIN(BPF_MAP_TYPE_LRU_HASH, name, K, V, n)
-#define UNITY_PLAIN(kind, name, K, V, n)                                                           \
+#define HASH(name, K, V, n)	BPF_MAP(name, BPF_MAP_TYPE_HASH, K, V, n)
+#define LRU_HASH(name, K, V, n) BPF_MAP(name, BPF_MAP_TYPE_LRU_HASH, K, V, n)
+#define BPF_MAP(name, kind, K, V, n)                                                               \
 	struct {                                                                                   \
 		__uint(type, kind);                                                                \
 		__uint(max_entries, n);                                                            \
@@ -96,6 +96,12 @@ static __always_inline void unity_lose(__u32 piece, enum unity_cause cause)
 		char (*piece)[(number) + 1];                                                       \
 		char (*len)[n];                                                                    \
 	} name##__notes
+/* A function that no program may call: whoever would call it does not compile. */
+#define UNITY_ERROR(text) __attribute__((error(text)))
+
+/* Whether the compiler knows a number, and knows that it is past the end of a piece. */
+#define unity_is_past(i, map) (__builtin_constant_p(i) && (__u64)(i) >= unity_len(map##__notes))
+
 #define unity_piece(notes) ((__u32)sizeof(*(notes)->piece) - 1)
 #define unity_len(notes)   ((__u32)sizeof(*(notes)->len))
 

@@ -55,13 +55,14 @@ static __always_inline void unity_counters_add(void *map, __u32 bank, __u32 n, _
 		__sync_fetch_and_add(cell, delta);
 }
 
+void unity_no_such_counter(void) UNITY_ERROR("counters_add: this map has no such counter");
+
 /* Adds delta to a counter. The compiler refuses a name of another map and a number past the end. */
 #define counters_add(map, i, delta)                                                                \
 	({                                                                                         \
 		typeof((map)->value->index) unity_index = (i);                                     \
-		_Static_assert(__builtin_choose_expr(__builtin_constant_p(i), (i), 0) <            \
-				       unity_len(map##__notes),                                    \
-			       "counters_add: this map has no such counter");                      \
+		if (unity_is_past(i, map))                                                         \
+			unity_no_such_counter();                                                   \
 		unity_counters_add(map, unity_bank_len(map), unity_len(map##__notes),              \
 				   unity_piece(map##__notes), unity_index, delta);                 \
 	})

@@ -108,12 +108,13 @@ static __always_inline void unity_histogram_add(cut_t cut, void *map, __u32 len,
 		h->max = value;
 }
 
-/* Adds a value to the i-th histogram of the map. */
+void unity_no_such_histogram(void) UNITY_ERROR("histogram_add: this map has no such histogram");
+
+/* Adds a value to the i-th histogram of the map. The compiler refuses a number past the end. */
 #define histogram_add(cut, map, i, value)                                                          \
 	({                                                                                         \
-		_Static_assert(__builtin_choose_expr(__builtin_constant_p(i), (i), 0) <            \
-				       unity_len(map##__notes),                                    \
-			       "histogram_add: this map has no such histogram");                   \
+		if (unity_is_past(i, map))                                                         \
+			unity_no_such_histogram();                                                 \
 		unity_histogram_add(cut, map, unity_bank_len(map), unity_piece(map##__notes), i,   \
 				    value, unity_div_of(unity_max_entries(map)));                  \
 	})

@@ -16,37 +16,45 @@ pub struct Objects {
     pub plain: PathBuf,
 }
 
-pub fn both(source: &Path, name: &str, out: &Path) -> Result<Objects> {
-    let objects = Objects {
+/// Where the objects of a program are.
+pub fn objects(out: &Path, name: &str) -> Objects {
+    Objects {
         fetch: out.join(format!("{name}.fetch.o")),
         plain: out.join(format!("{name}.plain.o")),
-    };
-    let depfile = out.join(format!("{name}.d"));
-    let deps = ["-MMD".to_owned(), "-MF".to_owned(), depfile.display().to_string()];
+    }
+}
+
+/// Compiles a program.
+pub fn both(source: &Path, name: &str, out: &Path) -> Result<Objects> {
+    let objects = objects(out, name);
+    let deps = ["-MMD".to_owned(), "-MF".to_owned(), depfile(out, name).display().to_string()];
     compile(source, &objects.plain, &deps)?;
     // Atomics that give the old value need BPF's instruction set v3 (Linux 5.1) and, here, Linux 5.12.
     compile(source, &objects.fetch, &["-DUNITY_FETCH".to_owned(), "-mcpu=v3".to_owned()])?;
-    rerun_if_changed(&fs::read_to_string(&depfile).unwrap_or_default());
     Ok(objects)
 }
 
+/// Where the compiler writes which headers a source includes, as a make rule.
+pub fn depfile(out: &Path, name: &str) -> PathBuf {
+    out.join(format!("{name}.d"))
+}
+
 fn compile(source: &Path, object: &Path, more: &[String]) -> Result<()> {
-    let args = [format!("-I{HEADERS}"), "-Wall".into(), "-Werror".into()];
+    let headers = fs::canonicalize(HEADERS).map_err(|e| format!("{HEADERS}: {e}"))?;
+    let args = [format!("-I{}", headers.display()), "-Wall".into(), "-Werror".into()];
     let args = args.into_iter().chain(["-fno-unwind-tables".into()]).chain(more.iter().cloned());
     SkeletonBuilder::new()
         .source(source)
         .obj(object)
         .clang_args(args)
         .build()
-        .map_err(|error| format!("{error:?}"))
+        .map_err(|error| words(&format!("{error:#}"), &error.root_cause().to_string()))
 }
 
-/// Names the headers of a make rule (`a.o: a.c b.h \`), less those of libbpf, which were unpacked into a
-/// folder that is gone by now.
-fn rerun_if_changed(rule: &str) {
-    for file in rule.replace("\\\n", " ").split_whitespace().skip(1) {
-        if Path::new(file).exists() {
-            println!("cargo:rerun-if-changed={file}");
-        }
+/// Why there is no object: the compiler's words as they are, which stand at the bottom of the error.
+fn words(error: &str, cause: &str) -> String {
+    if error.contains("failed to execute `clang`") {
+        return format!("clang does not start ({cause}): `cargo xtask deps` installs it");
     }
+    if error.contains("command `clang ") { cause.trim_end().to_owned() } else { error.to_owned() }
 }

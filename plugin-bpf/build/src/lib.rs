@@ -10,23 +10,33 @@
 //! is compiled twice, with and without fetching atomics (unity/cut.h); types, maps and constants are read
 //! from the object's BTF, programs and the maps that they use from its relocations.
 //!
-//! The script runs again when a source or a header that it includes changes, and for nothing else; so a
-//! second source in the same folder wants build.rs touched once.
+//! The script runs again when something in `src` changes, a new source for one, or a header that a source
+//! includes. It compiles those sources again that changed, or whose headers did.
 
 mod compile;
 mod elf;
+mod fresh;
+mod hooks;
 mod shape;
 mod source;
 mod write;
 
 use std::path::{Path, PathBuf};
-use std::{env, fs, process};
+use std::{env, fs};
 
 /// Compiles every `src/*.bpf.c` of the package whose build script calls it.
 ///
-/// Ends the build with the compiler's words, or a sentence about the declaration, when one does not compile.
+/// Fails the build with the compiler's words, or a sentence about the declaration, when one does not compile.
 pub fn skeletons() {
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src");
+    if let Err(error) = all() {
+        // Not by an exit code, of which cargo would tell a long story.
+        error.lines().for_each(|line| println!("cargo::error={line}"));
+    }
+}
+
+fn all() -> Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let mut sources: Vec<PathBuf> = fs::read_dir("src")
         .expect("a package has a src folder")
@@ -35,31 +45,43 @@ pub fn skeletons() {
         .collect();
     sources.sort();
     if sources.is_empty() {
-        fail("no src/*.bpf.c: a plugin's BPF program is src/NAME.bpf.c");
+        return Err("no src/*.bpf.c: a plugin's BPF program is src/NAME.bpf.c".into());
     }
     for source in sources {
-        if let Err(error) = skeleton(&source, &out) {
-            fail(&format!("{}: {error}", source.display()));
+        let name = name(&source);
+        let generated = out.join(format!("{name}.skel.rs"));
+        let depfile = compile::depfile(&out, &name);
+        if !fresh::is_fresh(&generated, &source, &depfile) {
+            let begun = fresh::now();
+            skeleton(&source, &out)?;
+            fresh::made_at(&generated, begun)
+                .map_err(|e| format!("{}: {e}", generated.display()))?;
         }
+        let programs = elf::read(&compile::objects(&out, &name).plain)?.programs;
+        hooks::check(&name, &programs, Path::new("src"))
+            .map_err(|error| format!("{}: {error}", source.display()))?;
+        let headers = fresh::headers(&depfile);
+        headers.iter().for_each(|header| println!("cargo::rerun-if-changed={header}"));
     }
+    Ok(())
 }
 
 type Result<T> = std::result::Result<T, String>;
 
-fn skeleton(source: &Path, out: &Path) -> Result<()> {
+/// `demo` of `src/demo.bpf.c`.
+fn name(source: &Path) -> String {
     let file = source.file_name().unwrap_or_default().to_string_lossy();
-    let name = file.trim_end_matches(".bpf.c");
+    file.trim_end_matches(".bpf.c").to_owned()
+}
+
+fn skeleton(source: &Path, out: &Path) -> Result<()> {
+    let name = &name(source);
     let objects = compile::both(source, name, out)?;
-    let read = source::Source::read(name, &objects)?;
+    let read = source::Source::read(name, &objects)
+        .map_err(|error| format!("{}: {error}", source.display()))?;
     let code = write::module(&read, &objects);
     let generated = out.join(format!("{name}.skel.rs"));
     fs::write(&generated, code).map_err(|e| format!("cannot write {}: {e}", generated.display()))
-}
-
-fn fail(text: &str) -> ! {
-    // On stderr: cargo shows it as it is, many lines and all.
-    eprintln!("{text}\n\nIs clang installed? `cargo xtask deps` installs what the build needs.");
-    process::exit(1);
 }
 
 #[cfg(test)]

@@ -31,16 +31,40 @@ fn names_of_counters_become_fields() {
 #[test]
 fn a_counter_of_another_map_or_past_the_end_does_not_compile() {
     let two = "COUNTERS(counts, A);\nCOUNTERS(others, B, C);\n";
-    let why = error(&format!("{two}{}", PROGRAM.replace("A, 1", "C, 1")));
+    let why = error(&format!("{two}{}", PROGRAM.replace("A, 1", "7, 1")));
     assert!(why.contains("counters_add: this map has no such counter"), "{why}");
     let why = error(&format!("{two}{}", PROGRAM.replace("A, 1", "B, 1")));
     assert!(why.contains("implicit conversion from enumeration type 'enum others'"), "{why}");
     let why = error(&format!("COUNTER_ARRAY(counts, 4);\n{}", PROGRAM.replace("A, 1", "4, 1")));
     assert!(why.contains("counters_add: this map has no such counter"), "{why}");
+    let why = error(&format!(
+        "COUNTER_ARRAY(counts, 4);\n{}",
+        PROGRAM
+            .replace("counters_add", "const int four = 4; counters_add")
+            .replace("A, 1", "four, 1")
+    ));
+    assert!(why.contains("counters_add: this map has no such counter"), "{why}");
     let histogram = "HISTOGRAM(counts, 1, 1);\nON_TRACEPOINT(fork, sched, sched_process_fork) { CUT(cut); \
                      histogram_add(cut, &counts, 1, 7); return 0; }";
     let why = error(histogram);
     assert!(why.contains("histogram_add: this map has no such histogram"), "{why}");
+}
+
+#[test]
+fn a_mistake_in_c_is_told_in_the_compilers_words_alone() {
+    let why = error(&format!("COUNTERS(counts, A);\n{}", PROGRAM.replace("A, 1", "A, unknown")));
+    assert!(why.contains("demo.bpf.c:3:") && why.contains("'unknown'"), "{why}");
+    assert!(why.ends_with("1 error generated."), "{why}");
+    for ours in ["failed to", "Caused by", "clang -", "backtrace"] {
+        assert!(!why.contains(ours), "{ours}: {why}");
+    }
+}
+
+/// Its name has to be a constant expression no more than its number has.
+#[test]
+fn a_counter_by_a_constant_variable_compiles() {
+    let source = PROGRAM.replace("counters_add", "const int last = 3; counters_add");
+    build(&format!("COUNTER_ARRAY(counts, 4);\n{}", source.replace("A, 1", "last, 1"))).unwrap();
 }
 
 #[test]

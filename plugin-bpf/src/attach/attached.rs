@@ -1,8 +1,8 @@
 //! Objects with all that is attached of them.
 
 use super::held::Held;
+use super::info::Program;
 use super::ladder::Verdict;
-use super::program::Program;
 use super::target::Target;
 use crate::exact::CutKind;
 use crate::object::{Failure, Loaded, ProgramDef};

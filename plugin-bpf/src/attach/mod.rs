@@ -4,6 +4,7 @@ mod attached;
 mod follow;
 mod held;
 mod hook;
+mod info;
 mod ladder;
 mod links;
 mod program;
@@ -12,9 +13,9 @@ pub(crate) mod tracepoint;
 
 pub use attached::Attached;
 pub use hook::{Hook, Hooks, only_kind};
+pub use info::{Program, ProgramInfo, kernel_at_least};
 pub use ladder::Verdict;
 pub use links::{Changes, Links};
-pub use program::{Program, ProgramInfo, kernel_at_least};
 pub use target::{Function, PerfEvent, Rate, Target};
 
 use crate::exact::CutKind;

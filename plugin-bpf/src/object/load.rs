@@ -1,64 +1,15 @@
 //! One try: a fresh object, some of its programs, this machine's sizes.
 
+use super::Code;
+use super::failure::Failure;
 use super::prepare::prepare;
-use super::print::{self, listening};
-use super::{Code, Settings};
+use super::print::listening;
+use super::terms::Terms;
 use crate::exact::CutKind;
 use libbpf_rs::{Map, MapCore as _, Object, ObjectBuilder, OpenObject};
 use plugin_api::Result;
-use std::collections::BTreeSet;
-use std::fmt;
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
-
-/// What went wrong with a load or an attachment, and with which program, where that is known.
-#[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    pub(crate) program: Option<String>,
-    pub(crate) reason: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.program {
-            Some(program) => write!(f, "{program}: {}", self.reason),
-            None => f.write_str(&self.reason),
-        }
-    }
-}
-
-impl Failure {
-    pub(crate) fn of_program(program: &str, reason: impl fmt::Display) -> Self {
-        Self { program: Some(program.to_owned()), reason: format!("{reason:#}") }
-    }
-
-    pub(crate) fn of_object(error: impl fmt::Display) -> Self {
-        Self { program: None, reason: format!("{error:#}") }
-    }
-
-    fn of_libbpf(warnings: &[String], error: &libbpf_rs::Error) -> Self {
-        let program = print::program(warnings).map(str::to_owned);
-        Self { program, reason: reason_of(warnings, error) }
-    }
-}
-
-/// libbpf's warnings say more than its errno, which stands in when there are none.
-pub(crate) fn reason_of(warnings: &[String], error: &libbpf_rs::Error) -> String {
-    let reason = print::reason(warnings);
-    if reason.is_empty() { format!("{error:#}") } else { reason }
-}
-
-/// How an object is loaded.
-pub(crate) struct Terms<'a> {
-    /// The programs; no other is loaded.
-    pub(crate) programs: &'a BTreeSet<&'static str>,
-    pub(crate) settings: &'a Settings,
-    pub(crate) cut: CutKind,
-    /// The cut of the plugin's first object, for the others.
-    pub(crate) cells: Option<BorrowedFd<'a>>,
-    /// An empty BTF stands in for the kernel's.
-    pub(crate) without_btf: bool,
-}
+use std::os::fd::AsRawFd as _;
 
 /// A loaded object.
 pub struct Loaded {

@@ -3,20 +3,25 @@
 //! The build script compiles a tool's program twice (with and without fetching atomics) and describes it in a
 //! [`Code`]; nothing of libbpf reaches a tool.
 
+mod failure;
 mod fetch;
 mod load;
 mod prepare;
 pub(crate) mod print;
 pub(crate) mod record;
 mod setup;
+mod terms;
 mod threads;
+mod verdict;
 mod verify;
 
+pub(crate) use failure::{Failure, reason_of};
 pub(crate) use fetch::has_fetching_atomics;
 pub use load::Loaded;
-pub(crate) use load::{Failure, Terms, load, reason_of, rodata};
+pub(crate) use load::{load, rodata};
 pub use record::{Record, bytes, from_bytes, text, zeroed};
 pub use setup::{Settings, Setup};
+pub(crate) use terms::Terms;
 pub use threads::max_threads;
 pub(crate) use verify::processed;
 

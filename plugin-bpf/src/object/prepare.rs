@@ -1,6 +1,7 @@
 //! What changes in an object between open and load: sizes, kinds of maps, constants, offsets.
 
-use super::load::{Failure, Terms};
+use super::failure::Failure;
+use super::terms::Terms;
 use super::{Code, PieceKind, max_threads};
 use crate::attach::tracepoint;
 use crate::exact::banks::banks;

@@ -1,5 +1,6 @@
 //! What libbpf says: the reason behind a bare errno.
 
+use super::verdict;
 use libbpf_rs::{PrintLevel, set_print};
 use std::cell::RefCell;
 
@@ -41,30 +42,44 @@ fn is_meant(warning: &str) -> bool {
     warning.contains("failed to bind map '.rodata")
 }
 
-/// Warnings in one line that a reader can do something with: libbpf's own sentences and the end of the
-/// verifier's log, without the log's bulk.
+/// Warnings in one line that a reader can do something with: libbpf's own sentences, and the verifier's verdict
+/// with the line of C that it is about, without the log's bulk.
 pub(crate) fn reason(warnings: &[String]) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for line in warnings.iter().flat_map(|warning| warning.lines()).map(str::trim) {
-        let noise = line.is_empty()
-            || line.starts_with("--")
-            || line.starts_with("processed ")
-            || line.starts_with("failed to load object")
-            || line.starts_with("failed to load BPF skeleton")
-            || line.contains(": failed to load: ")
-            || line.contains("Retrying without BTF")
-            || line.contains("try raising 'ulimit -l'") // its guess at any EPERM
-            || line.contains("-- BEGIN PROG LOAD LOG --")
-            || line.contains("-- END PROG LOAD LOG --");
-        let verifier_trace = line.split_once(':').is_some_and(|(n, _)| {
-            n.bytes().all(|b| b.is_ascii_digit()) || n.starts_with(['R', ';'])
-        });
-        if !noise && !verifier_trace && !parts.contains(&line) {
-            parts.push(line);
+    const SENTENCES: usize = 3;
+    let mut sentences: Vec<&str> = Vec::new();
+    let mut verdict = None;
+    for warning in warnings {
+        let (before, log, after) = around_log(warning);
+        verdict = log.and_then(verdict::of).or(verdict);
+        let lines = before.lines().chain(after.lines()).map(str::trim);
+        for line in lines.filter(|line| !is_noise(line)) {
+            if !sentences.contains(&line) {
+                sentences.push(line);
+            }
         }
     }
-    let from = parts.len().saturating_sub(4);
-    parts[from..].join("; ")
+    let shown = &sentences[sentences.len().saturating_sub(SENTENCES)..];
+    let parts: Vec<&str> = shown.iter().copied().chain(verdict.as_deref()).collect();
+    parts.join("; ")
+}
+
+/// What stands before the verifier's log, the log, and what stands behind it.
+fn around_log(warning: &str) -> (&str, Option<&str>, &str) {
+    let Some((before, rest)) = warning.split_once("-- BEGIN PROG LOAD LOG --") else {
+        return (warning, None, "");
+    };
+    let (log, after) = rest.split_once("-- END PROG LOAD LOG --").unwrap_or((rest, ""));
+    // `prog 'NAME': ` introduces the log and says nothing.
+    (before.rsplit_once('\n').map_or("", |(lines, _)| lines), Some(log), after)
+}
+
+fn is_noise(line: &str) -> bool {
+    line.is_empty()
+        || line.starts_with("failed to load object")
+        || line.starts_with("failed to load BPF skeleton")
+        || line.contains(": failed to load: ")
+        || line.contains("Retrying without BTF")
+        || line.contains("try raising 'ulimit -l'") // its guess at any EPERM
 }
 
 #[cfg(test)]
@@ -83,7 +98,10 @@ mod tests {
         .map(str::to_owned);
         assert_eq!(program(&warnings), Some("shows_fentry"));
         let reason = reason(&warnings);
-        assert!(reason.contains("Operation not permitted"), "{reason}");
-        assert!(reason.contains("R0 !read_ok") && !reason.contains("processed"), "{reason}");
+        assert_eq!(
+            reason,
+            "prog 'shows_fentry': BPF program load failed: Operation not permitted; R0 !read_ok at `int x` (the whole \
+             log: collector --log debug)"
+        );
     }
 }

@@ -3,7 +3,9 @@
 //! `bpf_prog_info.verified_insns` says it too, but only since Linux 5.16.
 
 use super::Code;
-use super::load::{Failure, Terms, load, ready};
+use super::failure::Failure;
+use super::load::{load, ready};
+use super::terms::Terms;
 use libbpf_rs::AsRawLibbpf as _;
 
 /// BPF_LOG_STATS: the log is the sums at its end, a few lines, and no trace (Linux 5.2).

@@ -1,4 +1,4 @@
-//! Process starts, ends and lifetimes, and the model of a table and of single events.
+//! The model of a table and of single events.
 //!
 //! Hooks: sched_process_exec and sched_process_exit, by tp_btf, else raw_tp, else tp.
 

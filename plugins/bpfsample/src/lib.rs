@@ -1,4 +1,4 @@
-//! Counts how often /proc/net/netstat is shown: the sample of the unity guide, and the model of a counter.
+//! The sample of the unity guide, and the model of a counter.
 //!
 //! Hooks: fentry, else kprobe, of `netstat_seq_show`.
 

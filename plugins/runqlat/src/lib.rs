@@ -1,4 +1,4 @@
-//! Run-queue latency: how long runnable threads wait for a CPU, and the model of a histogram.
+//! The model of a histogram.
 //!
 //! Hooks: sched_wakeup, sched_wakeup_new, sched_switch and sched_process_free, by tp_btf, else raw_tp, else
 //! tp (which needs no BTF of the kernel).

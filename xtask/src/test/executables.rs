@@ -1,11 +1,14 @@
 //! Test executables: found, sorted by where they run, run on this machine.
 
 use super::stage::Stage;
-use crate::{artifacts, command, servers, vm, workspace};
+use crate::{artifacts, command, servers, workspace};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// The longest that a test executable may run, in seconds.
+const LIMIT: u32 = 15 * 60;
 
 /// Where a test executable runs, by its place and name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,7 +105,7 @@ pub fn doc() -> Stage {
 
 fn run(executable: &Executable) -> Result<(String, Option<String>)> {
     let mut timeout = Command::new("timeout");
-    timeout.args(["--foreground", "--signal=KILL", &vm::LIMIT.as_secs().to_string()]);
+    timeout.args(["--foreground", "--signal=KILL", &LIMIT.to_string()]);
     timeout.arg(&executable.path).args(executable.arguments());
     timeout.env("COLLECTOR_DIST", workspace::dist()).env("COLLECTOR_SERVERS", servers::folder());
     merged(timeout.current_dir(&executable.package))

@@ -8,11 +8,12 @@ use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-/// Boots each kernel once, two at a time, with all executables packed.
-pub fn stages(executables: &[Executable]) -> Vec<Stage> {
+/// Boots each kernel of a series, or of `all`, once, two at a time, with all executables packed.
+pub fn stages(executables: &[Executable], series: &str) -> Vec<Stage> {
     let chosen: Vec<_> =
         executables.iter().filter(|e| matches!(e.group, Group::Kernel | Group::SystemVm)).collect();
     if chosen.is_empty() {
@@ -22,7 +23,7 @@ pub fn stages(executables: &[Executable]) -> Vec<Stage> {
         let folder = Folder::new()?;
         let image = folder.0.join("initramfs");
         pack(&chosen, &folder.0)?.write(&image)?;
-        anyhow::Ok((vm::kernels("all")?, folder, image))
+        anyhow::Ok((vm::kernels(series)?, folder, image))
     };
     let (kernels, folder, image) = match prepare() {
         Ok(prepared) => prepared,
@@ -45,16 +46,27 @@ pub fn stages(executables: &[Executable]) -> Vec<Stage> {
             })
         })
     };
-    let mut stages = Vec::new();
-    for pair in kernels.chunks(2) {
-        thread::scope(|scope| {
-            let running: Vec<_> = pair.iter().map(|kernel| scope.spawn(|| one(kernel))).collect();
-            stages.extend(
-                running.into_iter().map(|stage| stage.join().expect("a stage does not panic")),
-            );
-        });
-    }
-    stages
+    two_at_a_time(&kernels, one)
+}
+
+/// What `work` makes of each item, in their order. Whoever is done takes the next item.
+fn two_at_a_time<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        while let Some(at) = Some(next.fetch_add(1, Relaxed)).filter(|at| *at < items.len()) {
+            done.push((at, work(&items[at])));
+        }
+        done
+    };
+    let mut done = thread::scope(|scope| {
+        let other = scope.spawn(take);
+        let mut done = take();
+        done.extend(other.join().expect("a stage does not panic"));
+        done
+    });
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The image with the executables, without the debug sections that would fill the guest's memory.
@@ -69,6 +81,9 @@ fn pack(chosen: &[&Executable], folder: &Path) -> Result<Image> {
         writeln!(script, "code=$?; echo; echo \"{END}$code\"")?;
     }
     let mut image = Image::new(&script)?;
+    if chosen.iter().any(|executable| executable.group == Group::SystemVm) {
+        image.install_tree()?;
+    }
     for executable in chosen {
         let name = workspace::file_name(&executable.path);
         let small = folder.join(&name);
@@ -129,4 +144,20 @@ fn run(
         stage.fail(&executable.label, "did not run");
     }
     Ok(stage.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::two_at_a_time;
+
+    #[test]
+    fn results_are_in_the_order_of_the_items_whoever_is_done_first() {
+        let slow_first = |n: &u64| {
+            std::thread::sleep(std::time::Duration::from_millis(20 / (n + 1)));
+            n * n
+        };
+        assert_eq!(two_at_a_time(&[0, 1, 2, 3, 4], slow_first), [0, 1, 4, 9, 16]);
+        assert_eq!(two_at_a_time(&[7], slow_first), [49]);
+        assert_eq!(two_at_a_time(&[], slow_first), [0; 0]);
+    }
 }

@@ -5,6 +5,7 @@ mod executables;
 mod libtest;
 mod machines;
 mod stage;
+mod todo;
 
 use crate::deps::{self, Need};
 use crate::{build, servers, verify, workspace};
@@ -17,7 +18,8 @@ use std::process::ExitCode;
 pub fn everything() -> Result<ExitCode> {
     deps::ensure(Need::Test)?;
     deps::mount_filesystems();
-    let mut stages = vec![checks::format(), checks::lint()];
+    let mut stages =
+        vec![checks::format(), checks::lint(), checks::written(&workspace::plugins()?)];
 
     let mut stage = Stage::begin("build");
     let tree = stage.check("install tree", build::everything());
@@ -30,7 +32,7 @@ pub fn everything() -> Result<ExitCode> {
     stages.push(executables::live("unit tests", &executables, &[Group::Unit]));
     stages.push(executables::doc());
     stages.push(executables::live(&live_kernel(), &executables, &[Group::Kernel]));
-    stages.extend(machines::stages(&executables));
+    stages.extend(machines::stages(&executables, "all"));
     stages.push(verify::stage(&stages));
     let mut stage = Stage::begin("servers");
     stage.check("InfluxDB and VictoriaMetrics", servers::fetch());
@@ -39,17 +41,20 @@ pub fn everything() -> Result<ExitCode> {
     Ok(summary(&stages))
 }
 
-/// One plugin, on this machine's kernel only.
-pub fn one_plugin(name: &str) -> Result<ExitCode> {
+/// One plugin: on this machine's kernel, on a virtual one, or on `all` of them.
+pub fn one_plugin(name: &str, kernel: Option<&str>) -> Result<ExitCode> {
     workspace::check_plugin(name)?;
     deps::ensure(Need::Test)?;
     deps::mount_filesystems();
-    let mut stages = vec![checks::plugin(name)];
+    let mut stages = vec![checks::plugin(name), checks::written(&[name.to_owned()])];
     let mut stage = Stage::begin("build");
     let executables = stage.check("test executables", executables::compile(&["--package", name]));
     stages.push(stage.end());
     if let Some(executables) = executables {
-        stages.push(executables::live(&live_kernel(), &executables, &[Group::Kernel]));
+        if kernel.is_none_or(|kernel| kernel == "all") {
+            stages.push(executables::live(&live_kernel(), &executables, &[Group::Kernel]));
+        }
+        stages.extend(kernel.into_iter().flat_map(|kernel| machines::stages(&executables, kernel)));
     }
     Ok(summary(&stages))
 }
@@ -64,7 +69,7 @@ pub fn of_plugins(test: &'static str) -> Result<Vec<Stage>> {
     let mut executables = executables::compile(&packages)?;
     executables.iter_mut().for_each(|executable| executable.only = Some(test));
     let mut stages = vec![executables::live(&live_kernel(), &executables, &[Group::Kernel])];
-    stages.extend(machines::stages(&executables));
+    stages.extend(machines::stages(&executables, "all"));
     Ok(stages)
 }
 

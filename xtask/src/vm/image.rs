@@ -16,7 +16,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// A guest with the install tree at /opt/collector. It will run `script` with a shell.
+    /// A guest that will run `script` with a shell.
     pub fn new(script: &str) -> Result<Image> {
         let mut image = Image { archive: Archive::default(), libraries: BTreeSet::new() };
         let texts = [
@@ -34,12 +34,17 @@ impl Image {
             image.archive.folder(folder);
         }
         image.file(Path::new("/bin/busybox"), "/bin/busybox")?;
+        Ok(image)
+    }
+
+    /// Adds the install tree, at /opt/collector.
+    pub fn install_tree(&mut self) -> Result<()> {
         let dist = workspace::dist();
         for file in workspace::files(&dist)? {
             let place = format!("/opt/collector/{}", file.strip_prefix(&dist)?.display());
-            image.file(&file, &place)?;
+            self.file(&file, &place)?;
         }
-        Ok(image)
+        Ok(())
     }
 
     /// Adds a file, and the shared libraries that it needs, at the places that they have here.

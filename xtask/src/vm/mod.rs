@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// The longest that a machine may run.
-pub const LIMIT: Duration = Duration::from_secs(15 * 60);
+const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -41,13 +41,12 @@ pub struct Args {
 
 pub fn verb(args: &Args) -> Result<ExitCode> {
     deps::ensure(Need::Test)?;
-    if !workspace::dist().join("collector").exists() {
-        build::everything()?;
-    }
+    build::everything()?;
     let kernels = kernels(&args.kernel)?;
     let default = ["collector", "--interval", "1s", "--ticks", "3"].map(str::to_owned);
     let command = if args.command.is_empty() { &default[..] } else { &args.command };
     let mut image = Image::new(&quoted(command))?;
+    image.install_tree()?;
     for file in &args.files {
         let (source, place) = file_place(file);
         image.file(Path::new(source), &place)?;
@@ -78,7 +77,8 @@ pub fn verb(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(worst).unwrap_or(u8::MAX)))
 }
 
-fn series() -> PossibleValuesParser {
+/// The words that `--kernel` takes.
+pub fn series() -> PossibleValuesParser {
     PossibleValuesParser::new(SERIES.iter().map(|series| series.name).chain(["all"]))
 }
 

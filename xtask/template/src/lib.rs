@@ -1,13 +1,11 @@
-//! Counts new tasks.
-//!
-//! Hooks: sched_process_fork, by tp_btf, else raw_tp, else tp.
+//! TODO: its hooks, as here: sched_process_fork, by tp_btf, else raw_tp, else tp.
 
 use plugin_bpf::prelude::*;
 
 skeleton!({{name}});
 
 table! {
-    /// New tasks of this host.
+    /// TODO: what a line says, as here: New tasks of this host.
     {{name}} {
         forks: counter "Processes and threads that were made since the last tick.",
     }
