@@ -8,7 +8,7 @@ use super::fit::Fit;
 use super::payload::Gzip;
 use super::refusals::{is_of_nothing, visible};
 use super::search::{Search, Verdict};
-use super::{HttpConfig, Server};
+use super::{HttpConfig, Server, probe};
 use crate::output::{Cause, Failure, Limits, Output, Parcel};
 use anyhow::{Error, Result, anyhow};
 use std::time::{Duration, Instant, SystemTime};
@@ -48,6 +48,13 @@ impl Http {
             dead_letters: DeadLetters::new(config.to_string(), config.dead_letters.as_ref())?,
             trusted: false,
         })
+    }
+
+    /// Lets the log know who answers there.
+    pub fn ask_for_its_name(&mut self, config: &HttpConfig) {
+        // Without a token, as it may come later, perhaps without an answer.
+        let authorization = self.credentials.header().ok().flatten();
+        probe::start(config, self.client.agent(), authorization);
     }
 
     /// Sends the first lines, and says what the answer means.

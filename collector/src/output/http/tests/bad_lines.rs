@@ -74,8 +74,9 @@ impl Manner {
                     .iter()
                     .map(|(i, line)| json!({"original_line": line, "line_number": i + 1, "error_message": "no"}))
                     .collect();
-                let error = "partial write of line protocol occurred";
-                words(400, json!({"error": error, "data": data}), true)
+                let (error, data) = ("partial write of line protocol occurred", json!(data));
+                // In the order that it has there: only the begin of a long answer is read.
+                (400, format!(r#"{{"error":"{error}","data":{data}}}"#), true)
             }
             Self::Whole => {
                 let line = bad[0].1;
