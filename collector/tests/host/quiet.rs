@@ -3,7 +3,7 @@
 use crate::process::{Running, collector, example, folder};
 use collector::read::read;
 use rustix::pipe::fcntl_setpipe_size;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Write, pipe};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -11,6 +11,27 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// A process that does not outlive its test.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    fn terminate(&self) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// The collector, started by a shell with redirections.
 fn by_shell(plugins: &Path, args: &[&str], redirections: &str) -> Command {
@@ -44,24 +65,20 @@ fn streams_that_are_closed_and_not_used_are_no_matter_and_no_other_file_takes_th
     let file = plugins.path().join("lines");
     let url = format!("file:{}", file.display());
     let args = ["--interval", "50ms", "--output", &url];
-    let mut child = by_shell(plugins.path(), &args, "<&- >&- 2>&-").spawn().unwrap();
+    let mut process = Process::start(&mut by_shell(plugins.path(), &args, "<&- >&- 2>&-"));
     let began = Instant::now();
     while !fs::read_to_string(&file).is_ok_and(|text| text.contains("\ngood,")) {
-        assert!(began.elapsed() < Duration::from_secs(30) && child.try_wait().unwrap().is_none());
+        let ended = process.0.try_wait().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(30) && ended.is_none());
         thread::sleep(Duration::from_millis(5));
     }
     for descriptor in 0..=2 {
-        let place = fs::read_link(format!("/proc/{}/fd/{descriptor}", child.id())).unwrap();
+        let place = fs::read_link(format!("/proc/{}/fd/{descriptor}", process.0.id())).unwrap();
         assert_eq!(place, Path::new("/dev/null"), "{descriptor}");
     }
-    terminate(&child);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    process.terminate();
+    assert_eq!(process.0.wait().unwrap().code(), Some(0));
     assert!(read(&fs::read(file).unwrap()).unwrap().iter().any(|line| line.table == "good"));
-}
-
-fn terminate(child: &Child) {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
 }
 
 /// Two lines a tick, and so many messages that no pipe holds them.
@@ -77,7 +94,7 @@ fn messages_that_nobody_reads_hold_up_neither_ticks_nor_the_end_and_are_counted(
         writer.write_all(&vec![b'\n'; size]).unwrap();
         let args = ["--interval", "20ms", "--log", "trace", "--output", &url];
         let mut command = collector(plugins.path(), &args);
-        let mut child = command.stdout(Stdio::null()).stderr(writer).spawn().unwrap();
+        let mut process = Process::start(command.stdout(Stdio::null()).stderr(writer));
         drop(command);
         let before = good(&file);
         let began = Instant::now();
@@ -90,8 +107,8 @@ fn messages_that_nobody_reads_hold_up_neither_ticks_nor_the_end_and_are_counted(
             thread::spawn(move || reader.lines().map(Result::unwrap).collect::<Vec<_>>())
         });
         let told = Instant::now();
-        terminate(&child);
-        assert_eq!(child.wait().unwrap().code(), Some(0));
+        process.terminate();
+        assert_eq!(process.0.wait().unwrap().code(), Some(0));
         let took = told.elapsed();
         assert!(took < Duration::from_secs(5), "{took:?}");
         if let Some(lines) = lines {
@@ -123,15 +140,11 @@ fn its_memory_is_for_root_alone_and_it_works_as_anybody() {
     let mut command = Command::new(&program);
     command.args(["--interval", "50ms"]).uid(65534).gid(65534);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut process = Process::start(&mut command);
+    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let host = lines.find(|line| line.starts_with("collector_host")).unwrap();
     let host = &read(format!("{host}\n").as_bytes()).unwrap()[0];
     assert!(host.u64("rss_bytes") > 100_000 && host.u64("threads") > 1, "{host:?}");
-    let owner = fs::metadata(format!("/proc/{}/maps", child.id())).unwrap().uid();
+    let owner = fs::metadata(format!("/proc/{}/maps", process.0.id())).unwrap().uid();
     assert_eq!(owner, 0, "a process whose memory its user may read owns its files in /proc");
-    terminate(&child);
-    drop(lines);
-    let _ = File::from(std::os::fd::OwnedFd::from(child.stderr.take().unwrap()));
-    child.wait().unwrap();
 }

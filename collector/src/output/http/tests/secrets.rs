@@ -40,7 +40,7 @@ fn a_changed_token_is_read_at_once_and_none_is_ever_shown() {
             "message": format!("unable to parse 'bad v=1 1': {words}"),
         });
         match (token.ends_with(new), request.body.contains("bad")) {
-            (false, _) => Reaction::Answer(401, "", words),
+            (false, _) => Reaction::Answer(401, "X-Echo: Token 0ld-s3cret-of-ours\r\n", words),
             (true, true) => Reaction::Answer(400, "", line.to_string()),
             (true, false) => Reaction::status(204),
         }
