@@ -13,6 +13,7 @@ pub mod folder;
 pub mod health;
 pub mod ledger;
 pub mod load;
+pub mod messages;
 pub mod metrics;
 pub mod nearest;
 pub mod output;

@@ -1,6 +1,10 @@
 //! This process and the machine: what the host asks the C library and /proc about itself.
 
+use crate::messages;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::time::{ClockId, clock_gettime};
+use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// What the process uses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,9 +49,55 @@ pub fn trim_memory() {
     }
 }
 
+/// A standard stream, by its descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard input.
+    Stdin = 0,
+    /// Standard output.
+    Stdout = 1,
+}
+
+/// One bit for each standard stream that was closed when the process began.
+static CLOSED: AtomicU8 = AtomicU8::new(0);
+
+/// Whether whoever started us closed a standard stream, as a shell does by `>&-`. The standard library
+/// puts /dev/null in its place before `main`, so that no other descriptor gets its number; what is
+/// written there is lost.
+#[must_use]
+pub fn closed_at_start(stream: Stream) -> bool {
+    CLOSED.load(Ordering::Relaxed) & (1 << stream as u8) != 0
+}
+
+/// Looks before the standard library does. It is called by the C library as such functions are: once, with
+/// no other thread about.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOOK: extern "C" fn() = {
+    extern "C" fn look() {
+        for descriptor in 0..2 {
+            // SAFETY: asks for a flag of a descriptor, and says so if it is none.
+            if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == -1 {
+                CLOSED.fetch_or(1 << descriptor, Ordering::Relaxed);
+            }
+        }
+    }
+    look
+};
+
+/// Nobody but root sees this process's memory, in which there are secrets: neither a core file nor another
+/// process of the same user.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn keep_memory_private() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
 /// Ends the process at once: no destructor and no atexit handler runs beside a thread that hangs in a
 /// plugin.
 pub fn exit_now(code: u8) -> ! {
+    messages::flush();
     // SAFETY: ends the process; nothing is running after it.
     unsafe { libc::_exit(i32::from(code)) }
 }

@@ -1,11 +1,11 @@
 //! The collector at work: everything is started, ticks go by, everything is ended.
 
 use crate::batch::{Batch, Batches, CHANNEL, Message};
-use crate::cli::Settings;
+use crate::cli::{Settings, Usage};
 use crate::folder;
 use crate::metrics::{Metrics, Subject};
 use crate::output::{Outlet, route};
-use crate::process::{exit_now, trim_memory};
+use crate::process::{Stream, closed_at_start, exit_now, trim_memory};
 use crate::schedule::{End, Schedule};
 use crate::signals::{self, Told};
 use crate::start::{Starter, open_outlets, warn_of_sections_without_plugin};
@@ -34,6 +34,9 @@ const END: Duration = Duration::from_millis(4500);
 pub fn run(settings: &Settings) -> Result<u8> {
     let folder = folder::open(settings)?;
     folder::check_names(&folder, settings.only.iter().map(String::as_str))?;
+    if settings.stop_on_stdin_close && closed_at_start(Stream::Stdin) {
+        bail!(Usage("--stop-on-stdin-close: standard input is closed already".to_owned()));
+    }
     let told = signals::listen(settings.stop_on_stdin_close)?;
     let (gone_sender, gone) = unbounded();
     let outlets = open_outlets(settings, &gone_sender)?;

@@ -3,7 +3,8 @@
 use super::patience::Patience;
 use super::pipe::{Channel, Descriptor, Room};
 use super::{Cause, Failure, Output, Parcel};
-use anyhow::Result;
+use crate::process::{self, closed_at_start};
+use anyhow::{Result, ensure};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -28,6 +29,7 @@ impl Stream<Descriptor> {
     /// # Errors
     /// Standard output is closed.
     pub fn stdout() -> Result<Self> {
+        ensure!(!closed_at_start(process::Stream::Stdout), "standard output is closed");
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         Ok(Self::new(Descriptor::new(file)?))
     }

@@ -9,6 +9,7 @@ use crate::config::options;
 use crate::encode::Tags;
 use crate::folder;
 use crate::load::Plugin;
+use crate::messages;
 use crate::read::read;
 use crate::runner::text;
 use crate::signals;
@@ -104,7 +105,8 @@ pub fn once(settings: &Settings, name: &str, interval: Duration) -> Result<u8> {
     text(module.init()(sink.host(), RStr::from_str(&options))).map_err(|e| failed("init", e))?;
 
     let began = Instant::now();
-    eprintln!("{name}: {} to go, or Ctrl-C", humantime::format_duration(interval));
+    let interval_text = humantime::format_duration(interval);
+    messages::say(format!("{name}: {interval_text} to go, or Ctrl-C\n").as_bytes());
     let _ = told.end.recv_timeout(interval); // a signal ends the wait, as with bcc's tools
     let elapsed_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let tick = Tick { seq: 0, time_ns: Now::read().wall_ns, elapsed_ns };

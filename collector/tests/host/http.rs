@@ -11,20 +11,30 @@ fn a_token_is_sent_and_not_logged_at_any_level() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let (mut request, mut buffer) = (String::new(), [0; 1 << 16]);
-        // Several requests may come; the collector closes at its end.
-        loop {
-            let length = stream.read(&mut buffer).unwrap();
-            if length == 0 {
-                return request;
-            }
-            let part = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            request += &part;
-            if part.ends_with('\n') && !part.ends_with("\r\n\r\n") {
-                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
-            }
+        // Several requests may come by one connection; the collector closes at its end. Another one asks
+        // for the server's name.
+        let mut requests = Vec::new();
+        while requests.len() < 2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            requests.push(thread::spawn(move || {
+                let (mut request, mut buffer) = (String::new(), [0; 1 << 16]);
+                loop {
+                    let length = stream.read(&mut buffer).unwrap();
+                    if length == 0 {
+                        return request;
+                    }
+                    let part = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                    request += &part;
+                    let asked = part.starts_with("GET ");
+                    if asked || (part.ends_with('\n') && !part.ends_with("\r\n\r\n")) {
+                        stream
+                            .write_all(b"HTTP/1.1 204 x\r\nX-Influxdb-Version: v2.9\r\n\r\n")
+                            .unwrap();
+                    }
+                }
+            }));
         }
+        requests.into_iter().map(|request| request.join().unwrap()).collect::<String>()
     });
     // Long enough that a dump in rows of 16 bytes shows it.
     let secret = "s3cret-".repeat(8);
@@ -42,6 +52,8 @@ fn a_token_is_sent_and_not_logged_at_any_level() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(request.contains(&format!(": Token {secret}\r\n")), "{request}");
     assert!(request.contains("\ngood,"), "{request}");
+    assert!(request.contains("GET /ping HTTP/1.1\r\n"), "{request}");
+    assert!(ended.stderr.contains("/o/b: InfluxDB 2.9 answers there"), "{}", ended.stderr);
     assert!(ended.stderr.contains("trace: ureq: "), "{}", ended.stderr);
     assert!(!ended.stderr.contains("s3cret"), "{}", ended.stderr);
 }

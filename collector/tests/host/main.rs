@@ -6,5 +6,6 @@ mod http;
 mod older;
 mod outputs;
 mod process;
+mod quiet;
 mod refused;
 mod stop;

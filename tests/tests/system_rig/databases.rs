@@ -82,3 +82,12 @@ fn victoriametrics_skips_a_bad_line_and_only_counts_it() {
     assert_eq!(answer.status, 204, "{answer:?}");
     assert_eq!((victoria.numbers("t", "i"), victoria.refused()), (vec![1], 1));
 }
+
+/// By which the collector asks whether a server takes lines at all.
+#[test]
+fn a_comment_is_a_write_of_nothing() {
+    let (influx, victoria) = (Influx::start(), Victoria::start());
+    assert_eq!(influx.write("# lines?\n").status, 204);
+    assert_eq!(victoria.write("# lines?\n").status, 204);
+    assert_eq!(victoria.refused(), 0);
+}

@@ -57,7 +57,7 @@ pub fn answer<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
     now: SystemTime,
 ) -> Answer {
-    if (200..300).contains(&reply.status) {
+    if is_stored(server, reply) {
         return Answer::Done;
     }
     let text = refusals::text(&reply.body);
@@ -69,7 +69,8 @@ pub fn answer<'a>(
         return answer;
     }
     match reply.status {
-        400 | 422 | 500 => {
+        // InfluxDB 1 may say with 200 that it could not do what it understood.
+        200 | 400 | 422 | 500 if refusals::is_about_lines(server, &reply.body) => {
             let partial = refusals::partial(&reply.body, sent, lines);
             match partial {
                 Some(Partial::Named(refusals)) if refusals[0].words.starts_with(NO_ROOM) => {
@@ -87,8 +88,13 @@ pub fn answer<'a>(
                 Some(Partial::Some) | None => Answer::Bad { dropped: None, words },
             }
         }
+        200..=299 => Answer::Hold(advise(format!(
+            "no answer of {} that has stored lines: check `kind` and `url`",
+            name(server)
+        ))),
+        400 | 422 => Answer::Hold(advise(unknown(server, &text))),
         413 => Answer::Halve(words),
-        408 | 425 | 429 | 501..=599 => Answer::Retry { after: retry_after(), words },
+        408 | 425 | 429 | 500..=599 => Answer::Retry { after: retry_after(), words },
         401 => Answer::Denied(advise("correct the token, or the user and the password".into())),
         403 => Answer::Denied(advise(format!("allow us to write to {}", place(server)))),
         404 => Answer::Hold(advise(missing(server))),
@@ -97,6 +103,36 @@ pub fn answer<'a>(
         )),
         _ => Answer::Hold(advise("is this the server's URL?".into())),
     }
+}
+
+/// Whether an answer is the one that says that all lines are stored: 204 with all, as documented. Before
+/// its first release, InfluxDB 3 answered 200 with JSON.
+fn is_stored(server: &Server, reply: &Reply) -> bool {
+    let json = || serde_json::from_slice::<serde_json::Map<_, _>>(&reply.body);
+    match (server, reply.status) {
+        (_, 204) => true,
+        (Server::Influxdb3 { .. }, 200) => json().is_ok_and(|json| !json.contains_key("error")),
+        _ => false,
+    }
+}
+
+/// The server with its article.
+pub fn name(server: &Server) -> &'static str {
+    match server {
+        Server::Influxdb1 { .. } => "an InfluxDB 1",
+        Server::Influxdb2 { .. } => "an InfluxDB 2",
+        Server::Influxdb3 { .. } => "an InfluxDB 3",
+        Server::Victoriametrics => "a VictoriaMetrics",
+    }
+}
+
+/// What to do about a refusal that is about no line.
+fn unknown(server: &Server, text: &str) -> String {
+    let tls = ["sent to HTTPS port", "HTTP request to an HTTPS server", "speaking plain HTTP"];
+    if tls.iter().any(|words| text.contains(words)) {
+        return "the URL has to begin with https://".to_owned();
+    }
+    format!("no words of {} about lines: check `kind` and `url`", name(server))
 }
 
 /// How InfluxDB 3 begins when it has all the databases that it may have. It says so of each line, and it
@@ -126,6 +162,9 @@ fn by_words(server: &Server, status: u16, text: &str, words: &str) -> Option<Ans
         }
         (Server::Victoriametrics, 400) if text.contains("-influx.maxRequestSize=") => {
             Some(Answer::Halve(words()))
+        }
+        (Server::Victoriametrics, 400) if text.contains("unsupported path requested") => {
+            Some(Answer::Hold(format!("{}: {}", words(), missing(server))))
         }
         _ => None,
     }

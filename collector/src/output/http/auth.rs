@@ -1,13 +1,17 @@
 //! Who we are to a server.
 
 use super::{Auth, Server};
-use crate::output::secret::Secret;
+use crate::output::secret::{Redactor, Secret};
 use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use ureq::http::HeaderValue;
+use zeroize::Zeroizing;
 
-/// The secret as it was read last. It has no `Debug`, and the header made of it shows as `Sensitive`.
+/// The secret as it was read last. It has no `Debug`, and the header made of it shows as `Sensitive`. Its
+/// memory is overwritten when it is not needed any more; that of the HTTP client's buffer only by the next
+/// request.
 pub struct Credentials {
     auth: Auth,
     scheme: &'static str,
@@ -15,8 +19,9 @@ pub struct Credentials {
 }
 
 struct Read {
-    secret: String,
+    secret: Zeroizing<String>,
     header: HeaderValue,
+    redactor: Redactor,
 }
 
 impl Credentials {
@@ -63,13 +68,12 @@ impl Credentials {
         Ok(secret(&self.read) != secret(&before))
     }
 
-    /// What a server says, which may repeat what it was sent, without the secret.
-    pub fn redact(&self, words: String) -> String {
+    /// What a server says, which may repeat what it was sent, without the secret. This comes first, so
+    /// that no part of it is left where the words are cut.
+    pub fn redact(&self, body: Vec<u8>) -> Vec<u8> {
         match &self.read {
-            Some(Read { secret, .. }) if words.contains(secret) => {
-                words.replace(secret.as_str(), "[secret]")
-            }
-            _ => words,
+            Some(read) => read.redactor.redact_body(body),
+            None => body,
         }
     }
 
@@ -78,7 +82,8 @@ impl Credentials {
             Auth::None => return Ok(None),
             Auth::Basic { username, password } => {
                 let password = password.read()?;
-                let value = STANDARD.encode(format!("{username}:{password}"));
+                let user = Zeroizing::new(format!("{username}:{}", *password));
+                let value = Zeroizing::new(STANDARD.encode(&*user));
                 (password, value)
             }
             Auth::Token(token) => {
@@ -86,9 +91,12 @@ impl Credentials {
                 (token.clone(), token)
             }
         };
-        let mut header = HeaderValue::try_from(format!("{} {value}", self.scheme))?;
+        let redactor = Redactor::new(&[&secret, &value]);
+        let header = Zeroizing::new(format!("{} {}", self.scheme, *value).into_bytes());
+        // Not copied: the value's last owner overwrites it.
+        let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(header))?;
         header.set_sensitive(true);
-        Ok(Some(Read { secret, header }))
+        Ok(Some(Read { secret, header, redactor }))
     }
 }
 
@@ -153,6 +161,6 @@ mod tests {
         let auth = Auth::Token(Secret::File(path));
         let mut credentials = Credentials::new(&auth, &v1()).unwrap();
         assert!(!format!("{:?}", credentials.header().unwrap()).contains("s3cret"));
-        assert_eq!(credentials.redact("bad token: s3cret!".into()), "bad token: [secret]!");
+        assert_eq!(credentials.redact(b"bad token: s3cret!".into()), b"bad token: [secret]!");
     }
 }

@@ -63,6 +63,11 @@ impl Client {
         Ok(Self { agent, url, timeout: config.timeout, kept: false, cut: false })
     }
 
+    /// For requests beside the deliveries.
+    pub fn agent(&self) -> Agent {
+        self.agent.clone()
+    }
+
     /// Posts a body and waits for the answer, no longer than configured and no longer than told.
     ///
     /// # Errors

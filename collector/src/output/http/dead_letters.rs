@@ -5,6 +5,7 @@
 use super::DeadLetterConfig;
 use super::refusals;
 use anyhow::{Context, Result};
+use rustix::fs::OFlags;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -95,9 +96,19 @@ fn count(slice: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', slice).count() as u64
 }
 
-/// Opened for each refusal, which are rare: so it does not matter when somebody moves the file away.
+/// Opened for each refusal, which are rare: so it does not matter when somebody moves the file away. What
+/// is no regular file, such as a named pipe, could be waited for without end.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let file = options.append(true).create(true).mode(0o600).custom_flags(flags).open(path);
+    let no_file = || io::Error::other("it is no regular file");
+    match file {
+        // A named pipe that nobody reads.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Err(no_file()),
+        Ok(file) if !file.metadata()?.is_file() => Err(no_file()),
+        other => other,
+    }
 }
 
 /// Where the file goes when it is full.
@@ -110,6 +121,7 @@ fn older(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::os::unix::fs::PermissionsExt;
 
     fn letters(path: &Path, bytes: u64) -> DeadLetters {
@@ -166,6 +178,19 @@ mod tests {
         keep(&mut letters, "400 no", &["x v=1 1\n".repeat(500).as_str()]);
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.len() <= 500 && text.ends_with("\nx v=1 1\n"), "{text}");
+    }
+
+    #[test]
+    fn a_named_pipe_is_an_error_whether_it_is_read_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dead");
+        mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let config = DeadLetterConfig { path: path.clone(), bytes: 1000 };
+        let error = || DeadLetters::new("x".into(), Some(&config)).err().unwrap();
+        let words = "dead: it is no regular file";
+        assert!(format!("{:#}", error()).ends_with(words), "{:#}", error());
+        let _reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        assert!(format!("{:#}", error()).ends_with(words), "{:#}", error());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod dead_letters;
 mod deliver;
 mod fit;
 mod payload;
+mod probe;
 mod refusals;
 mod search;
 #[cfg(test)]
@@ -142,5 +143,7 @@ impl fmt::Display for HttpConfig {
 /// # Errors
 /// The CA file or the dead-letter file cannot be opened, or a variable with a secret is not set.
 pub fn open(config: &HttpConfig) -> anyhow::Result<Box<dyn super::Output>> {
-    Ok(Box::new(deliver::Http::new(config)?))
+    let mut http = deliver::Http::new(config)?;
+    http.ask_for_its_name(config);
+    Ok(Box::new(http))
 }

@@ -1,5 +1,6 @@
 //! What servers say of the lines that they refuse.
 
+use super::Server;
 use serde_json::Value;
 
 /// A line that a server refuses.
@@ -19,21 +20,106 @@ const MOST_NAMED: usize = 100;
 pub fn text(body: &[u8]) -> String {
     let json = serde_json::from_slice(body).unwrap_or(Value::Null);
     let error = ["error", "message"].iter().find_map(|key| json.get(key)?.as_str());
-    match error {
+    let text = String::from_utf8_lossy(body);
+    match error.or_else(|| begun(&text)) {
         Some(error) => error.to_owned(),
-        None => String::from_utf8_lossy(body).trim().to_owned(),
+        None => text.trim().to_owned(),
     }
 }
 
-/// The same, for people: one line, not long.
+/// Whether JSON was cut off: no more than the begin of an answer is read.
+fn is_cut(body: &[u8]) -> bool {
+    body.starts_with(b"{") && serde_json::from_slice::<Value>(body).is_err()
+}
+
+/// The error of JSON that was cut off within it.
+fn begun(text: &str) -> Option<&str> {
+    let json = text.starts_with('{').then_some(text)?;
+    let key = |key: &str| Some(json.split_once(key)?.1.trim_start());
+    ["\"error\":", "\"message\":"].iter().find_map(|name| key(name)?.strip_prefix('"'))
+}
+
+/// The same, for people: one line, not long, of characters that can be seen.
 pub fn shorten(text: &str) -> String {
     const LENGTH: usize = 300;
-    let mut short: String =
-        text.chars().take(LENGTH).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(LENGTH).is_some() {
-        short.push_str("...");
+    let text = visible(text);
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
     }
-    short
+}
+
+/// One line of characters that can be seen.
+pub fn visible(text: &str) -> String {
+    let seen = text.chars().filter(|c| !is_invisible(*c));
+    seen.map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Characters that change how others are shown and are not shown themselves, such as U+202E, which turns
+/// the direction: Unicode's `Cf`, and its separators of lines and paragraphs.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
+        | '\u{8e2}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+        | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Whether this kind of server says so of lines that it cannot parse or store. All else, such as what a
+/// proxy says, is about no line.
+///
+/// Read in the servers' sources, and seen where a version is given: InfluxDB 1 and 1.6.7
+/// `models/points.go` and `tsdb/shard.go`; Telegraf `plugins/inputs/influxdb_listener`, which is spoken to
+/// as InfluxDB 1, and `influxdb_v2_listener`, as InfluxDB 2; InfluxDB 2 `http/points/points_parser.go` and
+/// `http/write_handler.go`; Cloud docs.influxdata.com/influxdb3/cloud-serverless/write-data/troubleshoot;
+/// InfluxDB 3 `influxdb3_server/src/http.rs` and 3.11.5; VictoriaMetrics 1.79 to 1.130
+/// `lib/protoparser/influx/parser.go` and `lib/protoparser/protoparserutil/lines_reader.go`.
+pub fn is_about_lines(server: &Server, body: &[u8]) -> bool {
+    let text = text(body);
+    let begins = |words: &[&str]| {
+        body.starts_with(b"{") && words.iter().any(|words| without_prefix(&text).starts_with(words))
+    };
+    match server {
+        Server::Influxdb1 { .. } => begins(&[
+            "unable to parse '",
+            "partial write",
+            "field type conflict: ",
+            "metric parse error: ",
+        ]),
+        Server::Influxdb2 { .. } => {
+            let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+            let code = json.get("code").and_then(Value::as_str);
+            let known = ["invalid", "unprocessable entity", "internal error"];
+            (is_cut(body) || code.is_some_and(|code| known.contains(&code)))
+                && begins(&[
+                    "unable to parse '",
+                    "partial write",
+                    "metric parse error: ",
+                    "failed to parse line protocol",
+                ])
+        }
+        Server::Influxdb3 { .. } => begins(&[
+            "partial write of line protocol occurred",
+            "parsing failed for write_lp endpoint",
+            "line protocol parsing error",
+            "Update to schema would exceed number of",
+        ]),
+        Server::Victoriametrics => [
+            "cannot unmarshal InfluxDB line ",
+            "incorrect influx line ",
+            "cannot unmarshal influx line protocol data",
+            "cannot read influx line protocol data: too long line",
+        ]
+        .iter()
+        .any(|words| text.contains(words)),
+    }
+}
+
+/// Whether InfluxDB says that there is no point in what it was sent, and has nothing else to say of it.
+pub fn is_of_nothing(body: &[u8]) -> bool {
+    let text = text(body);
+    text.ends_with("No data was written") || text == "writing requires points"
 }
 
 /// What a server that stored the rest says of the lines it did not.
@@ -55,6 +141,9 @@ pub fn partial<'a>(
 ) -> Option<Partial> {
     let text = text(body);
     let stored_rest = without_prefix(&text).starts_with("partial write");
+    if is_cut(body) {
+        return stored_rest.then_some(Partial::Some);
+    }
     let mut named = numbered(body, sent);
     let complete = named.len() < MOST_NAMED;
     if named.is_empty() {
@@ -216,8 +305,27 @@ mod tests {
     fn words_are_one_short_line() {
         assert_eq!(text(b"{\"code\":\"invalid\",\"message\":\"no\"}"), "no");
         assert_eq!(text(b" plain \n"), "plain");
-        assert_eq!(text(b"{\"error\":\"cut in the mid"), "{\"error\":\"cut in the mid");
+        assert_eq!(text(b"{\"error\": \"cut in the mid"), "cut in the mid");
         assert_eq!(shorten("a\nb\tc"), "a b c");
+        assert_eq!(shorten(&"x".repeat(300)).len(), 300);
         assert_eq!(shorten(&"x".repeat(301)).len(), 303);
+    }
+
+    #[test]
+    fn words_hold_nothing_that_hides_or_turns_others() {
+        assert_eq!(
+            shorten("a\u{202e}b\u{2066}c\u{200b}d\u{feff}e\u{e0041}f\u{2028}g\u{ad}h"),
+            "abcdefgh"
+        );
+        assert_eq!(shorten("\u{1b}[31mred\u{7}\u{9b}1m"), " [31mred  1m");
+        assert_eq!(shorten("größer, 大きい, \u{1f600}"), "größer, 大きい, \u{1f600}");
+    }
+
+    #[test]
+    fn a_count_of_an_answer_that_was_cut_is_not_trusted() {
+        let body = r#"{"error":"partial write: field type conflict dropped=1"#;
+        assert_eq!(partial_of(body, "a\nb\nc\n"), Some(Partial::Some));
+        assert_eq!(partial_of(&format!("{body}\"}}"), "a\nb\nc\n"), Some(Partial::Count(1)));
+        assert_eq!(partial_of(r#"{"error":"unable to parse 'a': n"#, "a\nb\n"), None);
     }
 }

@@ -66,7 +66,14 @@ fn every_documented_answer_is_understood() {
     let table: &[(Kind, u16, &str, &str)] = &[
         // InfluxDB 1.
         (V1, 204, "", "done"),
-        (V1, 200, "", "done"),
+        (V1, 200, "", "hold"),
+        (
+            V1,
+            200,
+            r#"{"error":"partial write: points beyond retention policy dropped=3"}"#,
+            "refused",
+        ),
+        (V1, 200, r#"{"results":[]}"#, "hold"),
         (
             V1,
             400,
@@ -98,7 +105,14 @@ fn every_documented_answer_is_understood() {
             r#"{"error":"partial write: max-values-per-tag limit exceeded (100001/100000): measurement=\"a\" tag=\"t\" value=\"x\" dropped=1"}"#,
             "bad 1",
         ),
-        (V1, 400, r#"{"error":"unexpected EOF"}"#, "bad"),
+        (V1, 400, r#"{"error":"unexpected EOF"}"#, "hold"),
+        (V1, 400, r#"{"error":"database is required"}"#, "hold"),
+        (
+            V1,
+            400,
+            r#"{"error":"field type conflict: input field \"v\" on measurement \"a\" is type string, already exists as type float"}"#,
+            "bad",
+        ),
         (V1, 401, r#"{"error":"authorization failed"}"#, "denied"),
         (
             V1,
@@ -116,6 +130,32 @@ fn every_documented_answer_is_understood() {
         // InfluxDB 2 and Cloud 2.
         (V2, 204, "", "done"),
         (V2, 400, r#"{"code":"invalid","message":"unable to parse 'bad': missing fields"}"#, "bad"),
+        (V2, 200, "", "hold"),
+        (
+            V2,
+            400,
+            r#"{"code":"invalid","message":"invalid precision; valid precision units are ns, us, ms, and s"}"#,
+            "hold",
+        ),
+        (
+            V2,
+            400,
+            r#"{"code":"invalid","message":"unable to read data: gzip: invalid header"}"#,
+            "hold",
+        ),
+        (
+            V2,
+            400,
+            r#"{"code":"invalid","message":"failed to parse line protocol: errors encountered on line(s):\nerror parsing line 2 (1-based): No fields were provided","line":2}"#,
+            "bad",
+        ),
+        (
+            V2,
+            400,
+            r#"{"code":"forbidden","message":"unable to parse 'bad': missing fields"}"#,
+            "hold",
+        ),
+        (V2, 422, r#"{"code":"unprocessable entity","message":"bucket is read-only"}"#, "hold"),
         (
             V2,
             422,
@@ -158,6 +198,29 @@ fn every_documented_answer_is_understood() {
         (V2, 503, "", "retry"),
         // InfluxDB 3.
         (V3, 204, "", "done"),
+        (V3, 200, "{}", "done"),
+        (V3, 200, r#"{"error":"no"}"#, "hold"),
+        (V3, 200, "", "hold"),
+        (V3, 400, "missing query parameter 'db'", "hold"),
+        (
+            V3,
+            400,
+            r#"{"error": "Authorization header was malformed, the request was not in the form of 'Authorization: <auth-scheme> <token>', supported auth-schemes are Bearer, Token and Basic"}"#,
+            "hold",
+        ),
+        (
+            V3,
+            400,
+            r#"{"error":"line protocol parsing error","data":{"original_line":"bad","line_number":2,"error_message":"No fields were provided"}}"#,
+            "bad",
+        ),
+        (V3, 400, r#"{"error":"database db is deleted"}"#, "hold"),
+        (
+            V3,
+            422,
+            r#"{"error":"Update to schema would exceed number of tables per database limit of 2000 tables"}"#,
+            "bad",
+        ),
         (
             V3,
             400,
@@ -197,6 +260,31 @@ fn every_documented_answer_is_understood() {
         (V3, 503, "", "retry"),
         // VictoriaMetrics.
         (Vm, 204, "", "done"),
+        (Vm, 200, "OK", "hold"),
+        (
+            Vm,
+            400,
+            r#"remoteAddr: "127.0.0.1:1"; requestURI: /write?precision=ns; incorrect influx line "bad": cannot find Whitespace I in "bad""#,
+            "bad",
+        ),
+        (
+            Vm,
+            400,
+            r#"remoteAddr: "127.0.0.1:1"; requestURI: /write?precision=ns; cannot read influx line protocol data: too long line: more than 262144 bytes"#,
+            "bad",
+        ),
+        (
+            Vm,
+            400,
+            r#"remoteAddr: "127.0.0.1:1"; requestURI: /write?precision=ns; cannot read gzipped influx line protocol data: unexpected EOF"#,
+            "hold",
+        ),
+        (
+            Vm,
+            400,
+            r#"remoteAddr: "127.0.0.1:1"; requestURI: /p/write?precision=ns; unsupported path requested: "/p/write""#,
+            "hold",
+        ),
         (
             Vm,
             400,
@@ -225,6 +313,25 @@ fn every_documented_answer_is_understood() {
         (V2, 408, "", "retry"),
         (Vm, 502, "<html>Bad Gateway</html>", "retry"),
         (Vm, 504, "", "retry"),
+        (V1, 202, "", "hold"),
+        (V2, 206, "", "hold"),
+        (V1, 207, "", "hold"),
+        (Vm, 201, "", "hold"),
+        (V1, 200, "<html>Welcome to nginx!</html>", "hold"),
+        (V1, 400, "<html>400 The plain HTTP request was sent to HTTPS port</html>", "hold"),
+        (Vm, 400, "Client sent an HTTP request to an HTTPS server.\n", "hold"),
+        (V3, 400, "", "hold"),
+        (V2, 422, "", "hold"),
+        // The words of one server are nothing in the mouth of another.
+        (V1, 400, r#"incorrect influx line "bad": cannot find Whitespace I in "bad""#, "hold"),
+        (Vm, 400, r#"{"error":"unable to parse 'bad': missing fields"}"#, "hold"),
+        (V3, 400, r#"{"error":"unable to parse 'bad': missing fields"}"#, "hold"),
+        (
+            V1,
+            400,
+            "<html>partial write: unable to parse 'bad': missing fields dropped=0</html>",
+            "hold",
+        ),
     ];
     for (kind, status, body, expected) in table {
         assert_eq!(word(&of(*kind, *status, body)), *expected, "{kind:?} {status} {body}");
@@ -273,6 +380,25 @@ fn what_a_person_has_to_do_is_said() {
         (V3, 403, "", ["403: ", "the database `db`"]),
         (Vm, 404, "", ["404: ", "correct the URL"]),
         (V1, 302, "", ["302: ", "not followed"]),
+        (V1, 200, "<html>", ["200 <html>: no answer of an InfluxDB 1", "check `kind` and `url`"]),
+        (
+            V1,
+            400,
+            r#"{"error":"database is required"}"#,
+            ["400 database is required: no words of an InfluxDB 1", "check `kind` and `url`"],
+        ),
+        (
+            V2,
+            400,
+            "The plain HTTP request was sent to HTTPS port",
+            ["400 The", "begin with https://"],
+        ),
+        (
+            Vm,
+            400,
+            r#"unsupported path requested: "/p/write""#,
+            ["unsupported path", "correct the URL"],
+        ),
     ] {
         match of(kind, status, body) {
             Answer::Hold(words) | Answer::Denied(words) => {

@@ -2,12 +2,14 @@
 
 mod answers;
 mod bad_lines;
+mod misconfigured;
 mod secrets;
 mod server;
 mod tls;
 mod trouble;
 
-use super::{Auth, HttpConfig, Server as Kind, open};
+use super::deliver::Http;
+use super::{Auth, HttpConfig, Server as Kind};
 use crate::output::parcel::testing::parcel;
 use crate::output::{Cause, Failure, Output, Parcel};
 use server::{Reaction, Request, Server};
@@ -26,8 +28,13 @@ fn config(server: &Server) -> HttpConfig {
     config
 }
 
-fn output(server: &Server) -> Box<dyn Output> {
-    open(&config(server)).unwrap()
+/// Without asking for the server's name.
+fn open(config: &HttpConfig) -> Http {
+    Http::new(config).unwrap()
+}
+
+fn output(server: &Server) -> Http {
+    open(&config(server))
 }
 
 /// Lines of one batch, each its own.
@@ -86,7 +93,7 @@ fn lines_arrive_uncompressed_when_asked_to_and_no_request_is_larger_than_configu
     let mut config = config(&server);
     config.gzip = false;
     let batches = [lines(3000), lines(1), lines(2000)];
-    open(&config).unwrap().deliver(&mut parcel(&batches), None).unwrap();
+    open(&config).deliver(&mut parcel(&batches), None).unwrap();
     let requests = server.requests();
     let bodies: Vec<&str> = requests.iter().map(|request| &*request.body).collect();
     let sizes: Vec<usize> = bodies.iter().map(|body| body.lines().count()).collect();
@@ -136,7 +143,7 @@ fn a_server_that_refuses_a_long_body_before_it_is_read_is_understood() {
     let server = Server::with(|_| Reaction::status(204), None, Some(200_000));
     let mut config = config(&server);
     config.gzip = false;
-    let mut output = open(&config).unwrap();
+    let mut output = open(&config);
     // Longer than what the kernel buffers: the server closes while we write.
     let line = format!("m s=\"{}\" 1\n", "x".repeat(990));
     let mut parcel = parcel(&[line.repeat(8000)]);

@@ -29,13 +29,19 @@ impl Log for Logger {
 fn a_changed_token_is_read_at_once_and_none_is_ever_shown() {
     log::set_logger(&Logger).unwrap();
     log::set_max_level(LevelFilter::Trace);
-    let (old, new) = ("0ld-s3cret", "n3w-s3cret");
-    // It repeats what it was sent, as a proxy does whose debugging was left on.
+    let (old, new) = ("0ld-s3cret-of-ours", "n3w-s3cret-of-ours");
+    // It repeats what it was sent, as a proxy does whose debugging was left on; where its words are cut,
+    // part of the token is left. And it writes into the terminal of whoever reads its words.
     let server = Server::start(move |request| {
         let token = request.header("authorization").unwrap_or_default().to_owned();
+        let words = format!("authorization: {token} \u{202e}\u{1b}[2J{} {token}", ".".repeat(230));
+        let line = serde_json::json!({
+            "code": "invalid",
+            "message": format!("unable to parse 'bad v=1 1': {words}"),
+        });
         match (token.ends_with(new), request.body.contains("bad")) {
-            (false, _) => Reaction::Answer(401, "", token),
-            (true, true) => Reaction::Answer(400, "", token),
+            (false, _) => Reaction::Answer(401, "X-Echo: Token 0ld-s3cret-of-ours\r\n", words),
+            (true, true) => Reaction::Answer(400, "", line.to_string()),
             (true, false) => Reaction::status(204),
         }
     });
@@ -46,7 +52,7 @@ fn a_changed_token_is_read_at_once_and_none_is_ever_shown() {
     config.server = Kind::Influxdb2 { org: "o".into(), bucket: "b".into() };
     config.auth = Auth::Token(Secret::File(token.clone()));
     config.dead_letters = Some(DeadLetterConfig { path: dead.clone(), bytes: 10_000 });
-    let mut output = open(&config).unwrap();
+    let mut output = open(&config);
     let mut parcel = parcel(&["a v=1 1\nbad v=1 1\n"]);
     let mut said = vec![format!("{config:?} {config}")];
 
@@ -55,28 +61,38 @@ fn a_changed_token_is_read_at_once_and_none_is_ever_shown() {
     assert!(server.requests().is_empty());
     fs::write(&token, old).unwrap();
     said.push(held(output.deliver(&mut parcel, None)));
-    assert!(said[2].contains("correct the token") && said[2].contains("[secret]"), "{}", said[2]);
+    assert!(said[2].starts_with("401 authorization: Token [secret]  [2J..."), "{}", said[2]);
+    assert!(said[2].contains("correct the token"), "{}", said[2]);
     fs::write(&token, new).unwrap();
     output.deliver(&mut parcel, None).unwrap();
     assert_eq!(fates(&mut parcel), (1, 1, 0));
 
     said.push(fs::read_to_string(dead).unwrap());
-    assert!(said[3].contains("400 Token [secret]\nbad v=1 1\n"), "{}", said[3]);
+    assert!(said[3].contains("authorization: Token [secret]  [2J..."), "{}", said[3]);
+    assert!(said[3].ends_with(" Token [secret]\nbad v=1 1\n"), "{}", said[3]);
     said.push(LOG.lock().unwrap().clone());
     assert!(said[4].contains("ureq") && said[4].contains("lines given up: 1"), "{}", said[4]);
     for line in said.iter().flat_map(|text| text.lines()) {
-        assert!(!line.contains(old) && !line.contains(new), "{line}");
+        assert!(!line.contains("ld-s3") && !line.contains("3w-s3"), "{line}");
+        assert!(!line.contains(['\u{202e}', '\u{1b}']), "{line}");
     }
 }
 
 #[test]
-fn the_password_of_a_user_is_sent_as_basic_authentication() {
-    let server = Server::start(|_| Reaction::status(204));
+fn the_password_of_a_user_is_sent_as_basic_authentication_and_not_told_in_either_form() {
+    let server = Server::start(|request| {
+        let basic = request.header("authorization").unwrap();
+        let words = format!("Authorization: {basic}, not {}, user:passphrase", &basic[..20]);
+        Reaction::Answer(403, "", words)
+    });
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("password");
-    fs::write(&file, "pass").unwrap();
+    fs::write(&file, "passphrase").unwrap();
     let mut config = config(&server);
     config.auth = Auth::Basic { username: "user".into(), password: Secret::File(file) };
-    open(&config).unwrap().deliver(&mut parcel(&["a v=1 1\n"]), None).unwrap();
-    assert_eq!(server.requests()[0].header("authorization"), Some("Basic dXNlcjpwYXNz"));
+    let why = held(open(&config).deliver(&mut parcel(&["a v=1 1\n"]), None));
+    let words = "403 Authorization: Basic [secret], not Basic [secret], user:[secret]: allow us";
+    assert!(why.starts_with(words), "{why}");
+    let basic = server.requests()[0].header("authorization").unwrap().to_owned();
+    assert_eq!(basic, "Basic dXNlcjpwYXNzcGhyYXNl");
 }

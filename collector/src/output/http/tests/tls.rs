@@ -36,7 +36,7 @@ fn deliver(name: &str, ca: &str, server: Arc<ServerConfig>) -> Result<Vec<Reques
     let mut config = config(&server);
     config.url = format!("https://{name}:{}", server.port());
     config.ca_file = Some(ca_file);
-    let mut output = open(&config).unwrap();
+    let mut output = open(&config);
     for _ in 0..2 {
         match output.deliver(&mut parcel(&[lines(5000)]), None) {
             Ok(()) => {}
