@@ -4,19 +4,26 @@ use super::answer::{Answer, answer};
 use super::auth::Credentials;
 use super::client::{Client, Trouble};
 use super::dead_letters::DeadLetters;
+use super::failover::Failover;
 use super::fit::Fit;
 use super::payload::Gzip;
 use super::search::{Search, Verdict};
+use super::tls::Tls;
 use super::{HttpConfig, Server};
 use crate::output::{Cause, Failure, Limits, Output, Parcel};
 use anyhow::{Error, Result, anyhow};
-use std::time::{Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 /// An HTTP output.
 pub struct Http {
+    name: String,
     server: Server,
     limits: Limits,
-    client: Client,
+    /// One for each URL, and the URLs.
+    clients: Vec<Client>,
+    urls: Vec<Arc<str>>,
+    failover: Failover,
     credentials: Credentials,
     gzip: Option<Gzip>,
     fit: Fit,
@@ -31,11 +38,18 @@ impl Http {
     /// # Errors
     /// See [`super::open`].
     pub fn new(config: &HttpConfig) -> Result<Self> {
+        // Certificates take memory, which those who do not need them are spared.
+        let tls = config.urls[0].starts_with("https://").then(|| Tls::new(config)).transpose()?;
+        let tls = tls.map(Arc::new);
+        let client = |url: &String| Client::new(config, url, tls.clone());
         Ok(Self {
+            name: config.to_string(),
             server: config.server.clone(),
             limits: config.batch,
-            client: Client::new(config)?,
-            credentials: Credentials::new(&config.auth, &config.server)?,
+            clients: config.urls.iter().map(client).collect::<Result<_>>()?,
+            urls: config.urls.iter().map(|url| url.as_str().into()).collect(),
+            failover: Failover::new(config.urls.len()),
+            credentials: Credentials::new(config)?,
             gzip: config.gzip.then(Gzip::default),
             fit: Fit::default(),
             search: Search::default(),
@@ -43,33 +57,31 @@ impl Http {
         })
     }
 
-    /// Sends the first lines, and says what the answer means.
+    /// Sends the first lines to a URL, and says what the answer means.
     fn send(
         &mut self,
+        at: usize,
         parcel: &Parcel,
         lines: u64,
-        deadline: Option<Instant>,
+        left: Option<Duration>,
     ) -> Result<Answer, Failure> {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return Err(Failure::later(anyhow!("no time is left")));
-        }
-        let authorization = self.credentials.header().map_err(Failure::Hold)?;
-        let authorization = authorization.as_ref();
+        let (client, credentials) = (&mut self.clients[at], &self.credentials);
         let reply = match &mut self.gzip {
             Some(gzip) => {
                 let body = gzip.compress(parcel.front(lines)).map_err(Failure::later)?;
-                self.client.post(&[body], true, authorization, left)
+                client.post(&[body], true, credentials, left)
             }
             None => {
                 let body: Vec<&[u8]> = parcel.front(lines).collect();
-                self.client.post(&body, false, authorization, left)
+                client.post(&body, false, credentials, left)
             }
         };
-        let reply = reply.map_err(|trouble| match trouble {
-            Trouble::Later(why) => Failure::later(why),
-            Trouble::Untrusted(why) => Failure::Hold(why),
-        })?;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(Trouble::Later(why)) => return Err(Failure::later(why)),
+            Err(Trouble::Hold(why)) => return Err(Failure::Hold(why)),
+            Err(Trouble::Denied(words)) => return Ok(Answer::Denied(words)),
+        };
         Ok(answer(&self.server, &reply, lines, each_line(parcel, lines), SystemTime::now()))
     }
 
@@ -124,6 +136,31 @@ impl Http {
         Ok(())
     }
 
+    /// What came of a request to a URL means for the next one. Says when it goes elsewhere.
+    fn judge(
+        &mut self,
+        at: usize,
+        parcel: &mut Parcel,
+        result: Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let (name, url, now) = (&self.name, &self.urls[at], Instant::now());
+        let Err(failure) = result else {
+            match self.failover.worked(at, now) {
+                Some(_) if at == 0 => {
+                    log::info!("output {name}: {url} works again: its lines go there");
+                }
+                Some(why) => log::warn!("output {name}: {why}; its lines go to {url} now"),
+                None => {}
+            }
+            return Ok(());
+        };
+        parcel.failed();
+        if self.urls.len() == 1 {
+            return Err(failure);
+        }
+        self.failover.failed(at, failure.at(url), now).map_or(Ok(()), Err)
+    }
+
     fn give_up(&mut self, parcel: &mut Parcel, lines: u64, cause: Cause, words: &str) {
         self.keep(parcel, lines, lines, words);
         parcel.give_up(lines, cause);
@@ -155,8 +192,16 @@ impl Output for Http {
             // A plugin's batch may be larger than a request is to be.
             let most = self.limits.lines.min(parcel.lines_within(self.limits.bytes));
             let lines = lines.min(most).min(self.fit.most());
-            let answer = self.send(parcel, lines, deadline)?;
-            self.settle(parcel, lines, answer)?;
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(Failure::later(anyhow!("no time is left")));
+            }
+            self.credentials.read().map_err(Failure::Hold)?;
+            let at = self.failover.next(Instant::now());
+            parcel.goes_to(&self.urls[at]);
+            let answer = self.send(at, parcel, lines, left);
+            let result = answer.and_then(|answer| self.settle(parcel, lines, answer));
+            self.judge(at, parcel, result)?;
         }
         self.search = Search::default();
         Ok(())

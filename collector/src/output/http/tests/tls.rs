@@ -34,7 +34,7 @@ fn deliver(name: &str, ca: &str, server: Arc<ServerConfig>) -> Result<Vec<Reques
     fs::write(&ca_file, ca).unwrap();
     let server = Server::with(|_| Reaction::status(204), Some(server), None);
     let mut config = config(&server);
-    config.url = format!("https://{name}:{}", server.port());
+    config.urls = vec![format!("https://{name}:{}", server.port())];
     config.ca_file = Some(ca_file);
     let mut output = open(&config).unwrap();
     for _ in 0..2 {
