@@ -120,7 +120,7 @@ fn a_problem_names_file_line_column_key_and_what_is_wanted() {
             "[[output]]\nkind = \"influxdb1\"\ntoken_env = \"A\"\nusername = \"x\"",
             "4:1: `username`: a token says already",
         ),
-        ("[[output]]\nkind = \"influxdb1\"\ndead_letter_bytes = 1", "needs a `dead_letters`"),
+        ("[[output]]\nkind = \"influxdb1\"\ndead_letter_bytes = 5000", "needs a `dead_letters`"),
         (
             "[[output]]\nkind = \"stdout\"\nqueue_bytes = 0",
             "3:15: `queue_bytes` must be a whole number from 4096 to 1099511627776, not 0",

@@ -198,7 +198,10 @@ impl Client {
             Some(rustls::Error::AlertReceived(alert)) if is_about_us(*alert) => Trouble::Hold(
                 anyhow!("it does not take our certificate ({alert:?}): look at `client_cert`"),
             ),
-            _ => Trouble::Later(error.into()),
+            _ => Trouble::Later(match &self.proxy {
+                None => error.into(),
+                Some(proxy) => Error::from(error).context(format!("through the proxy {proxy}")),
+            }),
         }
     }
 }

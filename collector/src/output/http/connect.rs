@@ -6,7 +6,7 @@ use crate::output::host::HostPort;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use ureq::config::Config;
@@ -154,7 +154,9 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let mut transport =
             TransportAdapter::new(transport.boxed(), Arc::clone(&details.current_time));
         transport.set_timeout(details.timeout);
-        tls.complete_io(&mut transport)?;
+        if let Err(error) = tls.complete_io(&mut transport) {
+            return Err(alert(&mut tls, &mut transport).unwrap_or(error).into());
+        }
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
         Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned::new(tls, transport) })))
@@ -163,6 +165,16 @@ impl<In: Transport> Connector<In> for TlsConnector {
 
 fn other(error: rustls::Error) -> Error {
     Error::Other(error.into())
+}
+
+/// What the other end said before it cut the connection while we were writing.
+fn alert(tls: &mut ClientConnection, transport: &mut TransportAdapter) -> Option<io::Error> {
+    while tls.read_tls(transport).is_ok_and(|bytes| bytes > 0) {
+        if let Err(error) = tls.process_new_packets() {
+            return Some(io::Error::other(error));
+        }
+    }
+    None
 }
 
 struct TlsTransport {
@@ -183,7 +195,9 @@ impl Transport for TlsTransport {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.stream.sock.set_timeout(timeout);
-        Ok(self.stream.write_all(&self.buffers.output()[..amount])?)
+        self.stream.write_all(&self.buffers.output()[..amount]).map_err(|error| {
+            alert(&mut self.stream.conn, &mut self.stream.sock).unwrap_or(error).into()
+        })
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {

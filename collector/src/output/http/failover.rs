@@ -63,12 +63,7 @@ impl Failover {
 }
 
 /// One failure made of those of all: as soon as one may pass by itself, so may it.
-fn all(mut failed: Vec<(usize, Failure)>) -> Failure {
-    if failed.len() == 1
-        && let Some((_, failure)) = failed.pop()
-    {
-        return failure;
-    }
+fn all(failed: Vec<(usize, Failure)>) -> Failure {
     let (mut passes, mut earliest) = (false, Some(Duration::MAX));
     let why = Error::msg(words(&failed));
     for (_, failure) in failed {
@@ -126,17 +121,6 @@ mod tests {
         for _ in 0..2 {
             assert!(urls.failed(urls.next(now), later(None), now).is_none());
             assert!(urls.failed(urls.next(now), later(None), now).is_some());
-            assert_eq!(urls.next(now), 0);
-        }
-    }
-
-    #[test]
-    fn one_url_alone_fails_with_its_own_words() {
-        let now = Instant::now();
-        let mut urls = Failover::new(1);
-        for failure in [later(Some(9)), hold()] {
-            let words = format!("{failure:?}");
-            assert_eq!(format!("{:?}", urls.failed(0, failure, now).unwrap()), words);
             assert_eq!(urls.next(now), 0);
         }
     }

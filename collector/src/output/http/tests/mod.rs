@@ -1,7 +1,12 @@
 //! The output against a small server in this process.
 
+mod ages;
 mod answers;
 mod bad_lines;
+mod certificates;
+mod failover;
+mod headers;
+mod proxy;
 mod secrets;
 mod server;
 mod tls;
