@@ -6,7 +6,7 @@ use crate::output::host::HostPort;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use ureq::config::Config;
@@ -150,16 +150,15 @@ impl<In: Transport> Connector<In> for TlsConnector {
         };
         let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(host).map_err(|error| Error::Other(error.into()))?;
-        let mut tls = ClientConnection::new(tls.config(), name).map_err(other)?;
-        let mut transport =
-            TransportAdapter::new(transport.boxed(), Arc::clone(&details.current_time));
-        transport.set_timeout(details.timeout);
-        if let Err(error) = tls.complete_io(&mut transport) {
-            return Err(alert(&mut tls, &mut transport).unwrap_or(error).into());
-        }
+        let tls = ClientConnection::new(tls.config(), name).map_err(other)?;
+        let transport = TransportAdapter::new(transport.boxed(), Arc::clone(&details.current_time));
+        let mut stream = StreamOwned::new(tls, transport);
+        stream.sock.set_timeout(details.timeout);
+        let result = stream.conn.complete_io(&mut stream.sock);
+        result.map_err(|error| reason(error, &mut stream))?;
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned::new(tls, transport) })))
+        Ok(Some(Either::B(TlsTransport { buffers, stream })))
     }
 }
 
@@ -167,14 +166,19 @@ fn other(error: rustls::Error) -> Error {
     Error::Other(error.into())
 }
 
-/// What the other end said before it cut the connection while we were writing.
-fn alert(tls: &mut ClientConnection, transport: &mut TransportAdapter) -> Option<io::Error> {
-    while tls.read_tls(transport).is_ok_and(|bytes| bytes > 0) {
-        if let Err(error) = tls.process_new_packets() {
-            return Some(io::Error::other(error));
+/// Why a connection failed: in place of being cut, what the other end said before it cut it.
+fn reason(
+    error: io::Error,
+    stream: &mut StreamOwned<ClientConnection, TransportAdapter>,
+) -> io::Error {
+    if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) {
+        while stream.conn.read_tls(&mut stream.sock).is_ok_and(|bytes| bytes > 0) {
+            if let Err(alert) = stream.conn.process_new_packets() {
+                return io::Error::other(alert);
+            }
         }
     }
-    None
+    error
 }
 
 struct TlsTransport {
@@ -195,14 +199,16 @@ impl Transport for TlsTransport {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.stream.sock.set_timeout(timeout);
-        self.stream.write_all(&self.buffers.output()[..amount]).map_err(|error| {
-            alert(&mut self.stream.conn, &mut self.stream.sock).unwrap_or(error).into()
-        })
+        let output = &self.buffers.output()[..amount];
+        let result = self.stream.write_all(output);
+        Ok(result.map_err(|error| reason(error, &mut self.stream))?)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.stream.sock.set_timeout(timeout);
-        let amount = self.stream.read(self.buffers.input_append_buf())?;
+        let result = self.stream.read(self.buffers.input_append_buf());
+        // It may have had to write first.
+        let amount = result.map_err(|error| reason(error, &mut self.stream))?;
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }
