@@ -215,8 +215,7 @@ impl Metrics {
         }
         for (outlet, snapshot) in outlets.iter().zip(snapshots) {
             for url in outlet.urls() {
-                let sent = snapshot.urls.get(&**url).copied().unwrap_or_default();
-                let row = self.url_row(outlet.name(), url, sent);
+                let row = self.url_row(outlet.name(), url, snapshot.sent_to(url));
                 page.push(&self.url, &row);
             }
             let row = self.output_row(outlet.name(), snapshot);

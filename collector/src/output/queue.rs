@@ -50,6 +50,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What one of several URLs got.
+    #[must_use]
+    pub fn sent_to(&self, url: &str) -> Sent {
+        self.urls.get(url).copied().unwrap_or_default()
+    }
+
     /// All plugins together.
     #[must_use]
     pub fn total(&self) -> Books {

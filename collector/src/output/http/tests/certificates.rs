@@ -85,7 +85,7 @@ fn a_certificate_of_version_1_is_refused_with_advice() {
 #[test]
 fn a_pinned_certificate_need_not_have_the_name_and_has_to_be_the_very_one() {
     for is_ca in [CA, IsCa::ExplicitNoCa, IsCa::NoCa] {
-        let (certificate, server) = self_signed(is_ca.clone(), VALID);
+        let (certificate, server) = self_signed(is_ca, VALID);
         let (other, _) = self_signed(is_ca, VALID);
         assert_eq!(deliver("localhost", &certificate, Arc::clone(&server)).unwrap().len(), 2);
         let both = format!("{other}{certificate}");
