@@ -136,29 +136,26 @@ impl Http {
         Ok(())
     }
 
-    /// What came of a request to a URL means for the next one. Says when it goes elsewhere.
-    fn judge(
-        &mut self,
-        at: usize,
-        parcel: &mut Parcel,
-        result: Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let (name, url, now) = (&self.name, &self.urls[at], Instant::now());
-        let Err(failure) = result else {
-            match self.failover.worked(at, now) {
-                Some(_) if at == 0 => {
-                    log::info!("output {name}: {url} works again: its lines go there");
-                }
-                Some(why) => log::warn!("output {name}: {why}; its lines go to {url} now"),
-                None => {}
+    /// A URL keeps the lines. Says so when another one had them before.
+    fn works(&mut self, at: usize) {
+        let (name, url) = (&self.name, &self.urls[at]);
+        match self.failover.worked(at, Instant::now()) {
+            Some(_) if at == 0 => {
+                log::info!("output {name}: {url} works again: its lines go there");
             }
-            return Ok(());
-        };
+            Some(why) => log::warn!("output {name}: {why}; its lines go to {url} now"),
+            None => {}
+        }
+    }
+
+    /// A URL failed, and with the last of them the output.
+    fn fails(&mut self, at: usize, parcel: &mut Parcel, failure: Failure) -> Result<(), Failure> {
         parcel.failed();
         if self.urls.len() == 1 {
             return Err(failure);
         }
-        self.failover.failed(at, failure.at(url), now).map_or(Ok(()), Err)
+        let failure = failure.at(&self.urls[at]);
+        self.failover.failed(at, failure, Instant::now()).map_or(Ok(()), Err)
     }
 
     fn give_up(&mut self, parcel: &mut Parcel, lines: u64, cause: Cause, words: &str) {
@@ -200,8 +197,13 @@ impl Output for Http {
             let at = self.failover.next(Instant::now());
             parcel.goes_to(&self.urls[at]);
             let answer = self.send(at, parcel, lines, left);
+            let before = parcel.lines();
             let result = answer.and_then(|answer| self.settle(parcel, lines, answer));
-            self.judge(at, parcel, result)?;
+            match result {
+                Ok(()) if parcel.lines() < before => self.works(at),
+                Ok(()) => {} // the same again, or less of it
+                Err(failure) => self.fails(at, parcel, failure)?,
+            }
         }
         self.search = Search::default();
         Ok(())
