@@ -4,8 +4,11 @@ use crate::config::{Config, PluginConfig, parse_interval, parse_output};
 use crate::encode::check_key;
 use crate::output::{OutputConfig, Target};
 use crate::process::hostname;
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,7 +45,7 @@ pub struct Flags {
     /// unix:PATH, unixgram:PATH, tcp://HOST:PORT, udp://HOST:PORT, influxdb1://HOST:PORT/DATABASE,
     /// influxdb2://HOST:PORT/ORG/BUCKET, influxdb3://HOST:PORT/DATABASE, victoriametrics://HOST:PORT;
     /// the last four over TLS as influxdb1+https://...
-    #[arg(long = "output", global = true, value_name = "URL", value_parser = parse_output)]
+    #[arg(long = "output", global = true, value_name = "URL", value_parser = OutputParser)]
     pub outputs: Vec<OutputConfig>,
     /// Stop after so many ticks
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -79,6 +82,27 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Reads `--output`. clap's own errors repeat the value, which may hold a password.
+#[derive(Clone)]
+struct OutputParser;
+
+impl TypedValueParser for OutputParser {
+    type Value = OutputConfig;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<OutputConfig, clap::Error> {
+        let text = value.to_str().ok_or("it is no UTF-8".to_owned());
+        text.and_then(parse_output).map_err(|why| {
+            let text = format!("invalid value for --output: {why}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
+        })
+    }
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

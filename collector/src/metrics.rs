@@ -4,7 +4,7 @@
 
 use crate::encode::{Schema, Tags, encode};
 use crate::ledger::Ledger;
-use crate::output::{Books, Cause, Outlet, Snapshot};
+use crate::output::{Books, Cause, Outlet, Sent, Snapshot};
 use crate::process;
 use crate::sink::Sink;
 use plugin_api::{Row, Tick, table};
@@ -101,6 +101,24 @@ table! {
 }
 
 table! {
+    /// A URL of an output that has several. Their `lines_delivered` and `bytes` together are the output's.
+    collector_output_url {
+        tags {
+            /// As in `collector_output`.
+            output,
+            /// As in the configuration.
+            url,
+        }
+        /// Lines that it took.
+        lines_delivered: counter,
+        /// Bytes of line protocol that it took.
+        bytes: counter,
+        /// Requests to it that failed; then another URL was tried.
+        errors: counter,
+    }
+}
+
+table! {
     /// Lines that are missing behind this output: `lines` of this plugin, from `interval_ns` before the
     /// timestamp up to it. Sent to the output itself, as soon as it works.
     collector_gap {
@@ -133,11 +151,13 @@ table! {
 pub struct Metrics {
     plugin: Schema,
     output: Schema,
+    url: Schema,
     host: Schema,
     cpu_ns: u64,
     /// What was told before, to tell what came since: by plugin, and by output.
     plugins_told: HashMap<String, Books>,
     outputs_told: HashMap<String, Told>,
+    urls_told: HashMap<(String, String), Sent>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -172,10 +192,12 @@ impl Metrics {
         Ok(Self {
             plugin: Schema::of(&collector_plugin::TABLE, tags, uint)?,
             output: Schema::of(&collector_output::TABLE, tags, uint)?,
+            url: Schema::of(&collector_output_url::TABLE, tags, uint)?,
             host: Schema::of(&collector_host::TABLE, tags, uint)?,
             cpu_ns: 0,
             plugins_told: HashMap::new(),
             outputs_told: HashMap::new(),
+            urls_told: HashMap::new(),
         })
     }
 
@@ -192,6 +214,10 @@ impl Metrics {
             page.push(&self.plugin, &ledger.take(*sink, books - before.unwrap_or_default()));
         }
         for (outlet, snapshot) in outlets.iter().zip(snapshots) {
+            for url in outlet.urls() {
+                let row = self.url_row(outlet.name(), url, snapshot.sent_to(url));
+                page.push(&self.url, &row);
+            }
             let row = self.output_row(outlet.name(), snapshot);
             page.push(&self.output, &row);
         }
@@ -201,6 +227,18 @@ impl Metrics {
         let (rss_bytes, threads) = (usage.rss_bytes, usage.threads);
         page.push(&self.host, &collector_host::Row { rss_bytes, cpu_ns, threads });
         (page.lines, page.bytes)
+    }
+
+    fn url_row(&mut self, output: &str, url: &str, now: Sent) -> collector_output_url::Row {
+        let key = (output.to_owned(), url.to_owned());
+        let since = now - self.urls_told.insert(key, now).unwrap_or_default();
+        collector_output_url::Row {
+            output: output.to_owned().into(),
+            url: url.to_owned().into(),
+            lines_delivered: since.lines,
+            bytes: since.bytes,
+            errors: since.errors,
+        }
     }
 
     fn output_row(&mut self, name: &str, now: Snapshot) -> collector_output::Row {

@@ -211,7 +211,11 @@ impl Collector {
         let outputs_ended = self.outlets.iter().all(Outlet::finished);
         for outlet in &self.outlets {
             outlet.abandon();
-            log::info!("output {}: {}", outlet.name(), outlet.snapshot().total());
+            let (name, snapshot) = (outlet.name(), outlet.snapshot());
+            log::info!("output {name}: {}", snapshot.total());
+            for url in outlet.urls() {
+                log::info!("output {name}: {} lines went to {url}", snapshot.sent_to(url).lines);
+            }
         }
         let ran = self.subjects.iter().any(|subject| subject.ledger.ever_started());
         if !ran {

@@ -137,7 +137,7 @@ fn the_collector_writes_where_telegraf_reads() {
                 assert_eq!(address(), format!("udp://{to}"));
             }
             Target::Http(http) => {
-                assert_eq!(format!("http://{}", address()), http.url, "{name}");
+                assert_eq!(format!("http://{}", address()), http.urls[0], "{name}");
                 assert_eq!(snippet.plugin, "influxdb_listener");
             }
             Target::File(path) => panic!("{name}: {}", path.display()),

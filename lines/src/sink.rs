@@ -32,8 +32,13 @@ const REPORTS: &str = "collector_";
 const REPORT_ROOM: Limits = Limits { lines: 256, bytes: 64 << 10 };
 
 /// Reports that only the collector itself makes.
-const OWN_REPORTS: [&str; 4] =
-    ["collector_plugin", "collector_output", "collector_gap", "collector_host"];
+const OWN_REPORTS: [&str; 5] = [
+    "collector_plugin",
+    "collector_output",
+    "collector_output_url",
+    "collector_gap",
+    "collector_host",
+];
 
 /// Different tables of one plugin, refused ones included.
 const MAX_SCHEMAS: usize = 1024;

@@ -101,7 +101,7 @@ impl Config {
         let default = Self::default();
         let mut config = Self {
             interval: interval(&mut top).unwrap_or(default.interval),
-            plugins: top.text("plugins").map(PathBuf::from),
+            plugins: top.path("plugins"),
             tags: tags(&mut top),
             uint: top.flag("uint").unwrap_or(default.uint),
             log: log(&mut top).unwrap_or(default.log),
@@ -120,7 +120,7 @@ impl Config {
 
 fn interval(section: &mut Section<'_>) -> Option<Duration> {
     section.read("interval", "a duration such as \"10s\"", |value| {
-        parse_interval(value.get_ref().as_str().ok_or("")?)
+        Ok(parse_interval(value.get_ref().as_str().ok_or("")?)?)
     })
 }
 
@@ -158,7 +158,7 @@ fn tags(section: &mut Section<'_>) -> Tags {
 
 fn log(section: &mut Section<'_>) -> Option<LevelFilter> {
     section.read("log", "one of off, error, warn, info, debug, trace", |value| {
-        value.get_ref().as_str().and_then(|text| text.parse().ok()).ok_or("")
+        Ok(value.get_ref().as_str().and_then(|text| text.parse().ok()).ok_or("")?)
     })
 }
 

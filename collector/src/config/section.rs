@@ -3,13 +3,19 @@
 use super::json;
 use super::options::PluginOption;
 use crate::nearest::{did_you_mean, nearest};
+use humantime::format_duration;
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 pub(super) type Key<'a> = Spanned<DeString<'a>>;
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
+/// Why a value is not what it must be; empty where what it must be says all.
+pub(super) type Why = Cow<'static, str>;
 
 /// A file and what is wrong in it.
 pub(super) struct Source<'a> {
@@ -55,9 +61,11 @@ impl<'a> Source<'a> {
     }
 }
 
-pub(super) fn duration(value: &Value<'_>) -> Result<Duration, &'static str> {
-    let text = value.get_ref().as_str().ok_or("")?;
-    humantime::parse_duration(text).map_err(|_| "")
+/// A text without what may be a user and a password in a URL: all up to the last `@`.
+pub(super) fn without_userinfo(text: &str) -> Cow<'_, str> {
+    let Some(end) = text.rfind('@') else { return text.into() };
+    let begin = text[..end].find("//").map_or(0, |slashes| slashes + 2);
+    format!("{}[secret]{}", &text[..begin], &text[end..]).into()
 }
 
 /// One table. What is read of it is known; the rest is not.
@@ -79,7 +87,7 @@ impl<'a> Section<'a> {
         &mut self,
         key: &'static str,
         what: &str,
-        read: impl FnOnce(&Value<'a>) -> Result<T, &'static str>,
+        read: impl FnOnce(&Value<'a>) -> Result<T, Why>,
     ) -> Option<T> {
         self.known.push(key);
         let value = self.table.get(key)?;
@@ -87,7 +95,7 @@ impl<'a> Section<'a> {
             .map_err(|why| {
                 let span = value.span();
                 let given = self.source.text.get(span.clone()).unwrap_or_default();
-                let given = given.lines().next().unwrap_or_default();
+                let given = without_userinfo(given.lines().next().unwrap_or_default());
                 let why = if why.is_empty() { String::new() } else { format!(": {why}") };
                 let text = format!("`{}{key}` must be {what}, not {given}{why}", self.path);
                 self.source.problem(span.start, text);
@@ -95,40 +103,71 @@ impl<'a> Section<'a> {
             .ok()
     }
 
-    pub fn text(&mut self, key: &'static str) -> Option<String> {
-        let text = |value: &Value<'_>| Ok(value.get_ref().as_str().ok_or("")?.to_owned());
-        self.read(key, "a text in quotes", text)
+    /// A name that people give: of a database, a user, a variable.
+    pub fn name(&mut self, key: &'static str) -> Option<String> {
+        self.read(key, "a name in quotes", |value| {
+            let name = value.get_ref().as_str().ok_or("")?;
+            check_name(name)?;
+            Ok(name.to_owned())
+        })
+    }
+
+    /// Where something lies.
+    pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.read(key, "a path in quotes", |value| {
+            let path = value.get_ref().as_str().ok_or("")?;
+            check_name(path)?;
+            Ok(path.into())
+        })
     }
 
     pub fn flag(&mut self, key: &'static str) -> Option<bool> {
-        self.read(key, "true or false", |value| value.get_ref().as_bool().ok_or(""))
+        self.read(key, "true or false", |value| Ok(value.get_ref().as_bool().ok_or("")?))
     }
 
     /// A whole number above 0.
     pub fn positive(&mut self, key: &'static str) -> Option<u64> {
-        self.read(key, "a whole number above 0", |value| {
-            let number = value.get_ref().as_integer().ok_or("")?;
-            let number = u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| "")?;
-            if number == 0 { Err("") } else { Ok(number) }
+        self.read(key, "a whole number above 0", |value| match number(value)? {
+            0 => Err("".into()),
+            number => Ok(number),
         })
     }
 
-    /// A whole number above 0, of bytes.
-    pub fn size(&mut self, key: &'static str) -> Option<usize> {
-        self.positive(key).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    /// A whole number within a range.
+    pub fn number(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        let what = format!("a whole number from {} to {}", range.start(), range.end());
+        self.read(key, &what, |value| {
+            let number = number(value)?;
+            if range.contains(&number) { Ok(number) } else { Err("".into()) }
+        })
     }
 
-    pub fn duration(&mut self, key: &'static str) -> Option<Duration> {
-        self.read(key, "a duration such as \"10s\"", duration)
+    /// The same, of bytes.
+    pub fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<usize> {
+        self.number(key, range).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
     }
 
-    /// A text that must be there.
-    pub fn needed(&mut self, key: &'static str) -> Option<String> {
-        let text = self.text(key);
-        if text.is_none() {
+    /// A duration within a range.
+    pub fn duration(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let (shortest, longest) = (format_duration(*range.start()), format_duration(*range.end()));
+        let what = format!("a duration such as \"10s\", from {shortest} to {longest}");
+        self.read(key, &what, |value| {
+            let text = value.get_ref().as_str().ok_or("")?;
+            let duration = humantime::parse_duration(text).map_err(|_| "")?;
+            if range.contains(&duration) { Ok(duration) } else { Err("".into()) }
+        })
+    }
+
+    /// What was read must be there.
+    pub fn needed<T>(&self, key: &'static str, read: Option<T>) -> Option<T> {
+        if read.is_none() {
             self.missing(key);
         }
-        text
+        read
     }
 
     /// A key that somebody may try; its value is not shown.
@@ -192,9 +231,14 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// Whether a key is there, right or wrong.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// A key that must be there is not.
     pub fn missing(&self, key: &'static str) {
-        if self.table.contains_key(key) {
+        if self.has(key) {
             return; // it is there, but wrong: said already
         }
         let at = self.table.keys().map(|k| k.span().start).min().unwrap_or(0);
@@ -230,5 +274,21 @@ impl<'a> Section<'a> {
 
     fn unknown(&self) -> impl Iterator<Item = (&'a Key<'a>, &'a Value<'a>)> {
         self.table.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref()))
+    }
+}
+
+fn number(value: &Value<'_>) -> Result<u64, &'static str> {
+    let number = value.get_ref().as_integer().ok_or("")?;
+    u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| "")
+}
+
+/// Whether a text can be a name or a path.
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.trim().is_empty() {
+        Err("it is empty")
+    } else if name.contains(char::is_control) {
+        Err("it holds a control character")
+    } else {
+        Ok(())
     }
 }

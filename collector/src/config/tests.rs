@@ -1,3 +1,6 @@
+mod addresses;
+mod output_keys;
+
 use super::*;
 use crate::output::Target;
 use crate::output::http::{DEAD_LETTER_BYTES, HttpConfig};
@@ -78,7 +81,8 @@ fn a_problem_names_file_line_column_key_and_what_is_wanted() {
         ("interval = \"900y\"", "not \"900y\": the longest is a year"),
         ("uint = 1", "1:8: `uint` must be true or false, not 1"),
         ("log = \"loud\"", "1:7: `log` must be one of off, error, warn, info, debug, trace"),
-        ("plugins = []", "1:11: `plugins` must be a text in quotes, not []"),
+        ("plugins = []", "1:11: `plugins` must be a path in quotes, not []"),
+        ("plugins = \"\"", "1:11: `plugins` must be a path in quotes, not \"\": it is empty"),
         ("tags = 1", "1:8: `tags` must be a table: [tags]"),
         ("[tags]\ndc = 1", "2:6: tag `dc` must be a text in quotes"),
         ("[tags]\ntime = \"x\"", "2:1: a tag named `time`: InfluxDB keeps that name for itself"),
@@ -91,18 +95,18 @@ fn a_problem_names_file_line_column_key_and_what_is_wanted() {
         ("[[output]]\nkind = \"fil\"", "2:8: unknown output kind `fil` (did you mean `file`?)"),
         ("[[output]]\nkind = \"udp\"\nurl = \"x\"", "2:1: this needs a `address`"),
         ("[[output]]\nkind = \"tcp\"\naddress = \"h\"", "not \"h\": it has no port"),
-        ("[[output]]\nkind = \"tcp\"\naddress = \"::1:80\"", "in brackets: [::1]:8094"),
-        ("[[output]]\nkind = \"udp\"\naddress = \"h:99999\"", "a number from 1 to 65535"),
+        ("[[output]]\nkind = \"tcp\"\naddress = \"::1:80\"", "in brackets: [::1]:8086"),
+        ("[[output]]\nkind = \"udp\"\naddress = \"h:99999\"", "a port is a number from 1 to 65535"),
         ("[[output]]\nkind = \"unix\"\npath = \"p\"\nspool_age = \"1d\"", "this needs a `spool`"),
-        ("[[output]]\nkind = \"influxdb1\"\nurl = \"http://h\"", "this needs a `database`"),
-        ("[[output]]\nkind = \"influxdb2\"\nurl = \"http://h\"", "this needs a `bucket`"),
+        ("[[output]]\nkind = \"influxdb1\"\nurl = \"http://h:1\"", "this needs a `database`"),
+        ("[[output]]\nkind = \"influxdb2\"\nurl = \"http://h:1\"", "this needs a `bucket`"),
         ("[[output]]\nkind = \"victoriametrics\"", "this needs a `url`"),
         ("[[output]]\nkind = \"victoriametrics\"\nurl = \"h:8428\"", "begins with http:// or"),
         (
             "[[output]]\nkind = \"influxdb3\"\nurl = \"http://u:p@h\"",
             "secrets do not stand in a URL",
         ),
-        ("[[output]]\nkind = \"influxdb3\"\nurl = \"http://h?db=x\"", "has keys of its own"),
+        ("[[output]]\nkind = \"influxdb3\"\nurl = \"http://h:1?db=x\"", "has keys of its own"),
         (
             "[[output]]\nkind = \"influxdb2\"\ntoken = \"x\"",
             "3:1: `token`: secrets do not stand in",
@@ -116,9 +120,11 @@ fn a_problem_names_file_line_column_key_and_what_is_wanted() {
             "[[output]]\nkind = \"influxdb1\"\ntoken_env = \"A\"\nusername = \"x\"",
             "4:1: `username`: a token says already",
         ),
-        ("[[output]]\nkind = \"influxdb1\"\ndead_letter_bytes = 1", "needs a `dead_letters`"),
-        ("[[output]]\nkind = \"influxdb1\"\ntimeout = \"0s\"", "must be a duration above 0"),
-        ("[[output]]\nkind = \"stdout\"\nqueue_bytes = 0", "must be a whole number above 0, not 0"),
+        ("[[output]]\nkind = \"influxdb1\"\ndead_letter_bytes = 5000", "needs a `dead_letters`"),
+        (
+            "[[output]]\nkind = \"stdout\"\nqueue_bytes = 0",
+            "3:15: `queue_bytes` must be a whole number from 4096 to 1099511627776, not 0",
+        ),
         ("plugin = 1", "1:10: `plugin` must be a table: [plugin]"),
         ("[plugin]\nx = 1", "2:1: `plugin.x` must be a table: [plugin.x]"),
         ("[plugin.x]\nenabled = \"no\"", "2:11: `plugin.x.enabled` must be true or false"),
@@ -137,44 +143,6 @@ fn all_problems_are_told_at_once_in_the_files_order() {
     let problems = problems("uint = 1\nxyzzy = 1\n[tags]\ndc = 1\n");
     let places: Vec<&str> = problems.lines().map(|l| &l[..10]).collect();
     assert_eq!(places, ["c.toml:1:8", "c.toml:2:1", "c.toml:4:6"], "{problems}");
-}
-
-#[test]
-fn outputs_are_urls_on_the_command_line() {
-    let file = parse_output("file:/tmp/a:b").unwrap();
-    assert_eq!(file.target, Target::File("/tmp/a:b".into()));
-    assert_eq!(parse_output("stdout").unwrap().target, Target::Stdout);
-    for (url, name) in [
-        ("unix:/run/t.sock", None),
-        ("unixgram:/run/t.sock", None),
-        ("tcp://[::1]:8094", None),
-        ("udp://localhost:8094", None),
-        ("influxdb1://h:8086/db", None),
-        ("influxdb1://h:8086/db/week", None),
-        ("influxdb2+https://h/org/bucket", None),
-        ("influxdb3://h:8181/db/", Some("influxdb3://h:8181/db")),
-        ("victoriametrics://h:8428", None),
-        ("victoriametrics+https://h/insert/0/influx", None),
-    ] {
-        let target = parse_output(url).unwrap().target;
-        assert_eq!(target.to_string(), name.unwrap_or(url));
-    }
-    for (url, words) in [
-        ("file:", "file:PATH"),
-        ("stdout:x", "takes no path"),
-        ("stdot", "did you mean `stdout`?"),
-        ("http://h/db", "unknown output kind `http`"),
-        ("unix:", "unix:PATH"),
-        ("tcp:h:1", "tcp://HOST:PORT"),
-        ("udp://h", "it has no port"),
-        ("tcp+https://h:1", "`tcp` has no TLS"),
-        ("influxdb1://h:8086", "influxdb1://HOST:PORT/DATABASE[/RETENTION_POLICY]"),
-        ("influxdb2://h/bucket", "influxdb2://HOST:PORT/ORG/BUCKET"),
-        ("influxdb3://u:p@h/db", "secrets do not stand in a URL"),
-    ] {
-        let error = parse_output(url).unwrap_err();
-        assert!(error.contains(words), "{url}: {error}");
-    }
 }
 
 /// The example file, as it is and with every key taken out of its comment.
@@ -202,9 +170,10 @@ fn the_example_tells_every_key_and_its_default() {
     };
     let spool = config.outputs[6].spool.as_ref().unwrap();
     assert_eq!((spool.bytes, spool.age), (output::SPOOL_BYTES, output::SPOOL_AGE));
-    let HttpConfig { gzip, batch, timeout, .. } =
-        HttpConfig::new(example.server.clone(), example.url.clone(), example.auth.clone());
-    assert_eq!((example.gzip, example.batch, example.timeout), (gzip, batch, timeout));
+    let HttpConfig { gzip, batch, timeout, connection_age, .. } =
+        HttpConfig::new(example.server.clone(), example.to_string(), example.auth.clone());
+    let told = (example.gzip, example.batch, example.timeout, example.connection_age);
+    assert_eq!(told, (gzip, batch, timeout, connection_age));
     assert_eq!(example.dead_letters.as_ref().unwrap().bytes, DEAD_LETTER_BYTES);
     let plugin = &config.sections["runqlat"];
     assert_eq!((plugin.enabled, plugin.limits), (true, Limits::DEFAULT));
@@ -213,6 +182,14 @@ fn the_example_tells_every_key_and_its_default() {
         "address",
         "datagram_bytes",
         "url",
+        "urls",
+        "headers",
+        "proxy",
+        "proxy_username",
+        "proxy_password_file",
+        "client_cert",
+        "client_key",
+        "connection_age",
         "database",
         "retention_policy",
         "org",
@@ -244,7 +221,7 @@ fn the_example_tells_every_key_and_its_default() {
 #[test]
 fn refused_lines_go_beside_the_spool_with_a_bound_of_their_own() {
     let text = "[[output]]\nkind = \"victoriametrics\"\nurl = \"http://h:1\"\nspool = \"/s\"\n";
-    for (key, bytes) in [("", DEAD_LETTER_BYTES), ("dead_letter_bytes = 7", 7)] {
+    for (key, bytes) in [("", DEAD_LETTER_BYTES), ("dead_letter_bytes = 7000", 7000)] {
         let config = Config::parse("c.toml", &format!("{text}{key}")).unwrap();
         let Target::Http(http) = &config.outputs[0].target else { panic!("it is a database") };
         let letters = http.dead_letters.as_ref().unwrap();

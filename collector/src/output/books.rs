@@ -152,6 +152,37 @@ impl Sub for Books {
     }
 }
 
+/// What one of several URLs got since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Lines that it took; those of all URLs together are `delivered`.
+    pub lines: u64,
+    /// Bytes of line protocol.
+    pub bytes: u64,
+    /// Requests that failed.
+    pub errors: u64,
+}
+
+impl AddAssign for Sent {
+    fn add_assign(&mut self, other: Self) {
+        self.lines += other.lines;
+        self.bytes += other.bytes;
+        self.errors += other.errors;
+    }
+}
+
+/// What came since an earlier state.
+impl Sub for Sent {
+    type Output = Self;
+    fn sub(self, before: Self) -> Self {
+        Self {
+            lines: self.lines - before.lines,
+            bytes: self.bytes - before.bytes,
+            errors: self.errors - before.errors,
+        }
+    }
+}
+
 impl fmt::Display for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { produced, recovered, delivered, waiting, dropped } = self;

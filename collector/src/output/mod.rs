@@ -8,6 +8,7 @@ mod books;
 mod file;
 mod folder;
 mod gaps;
+pub(crate) mod host;
 pub mod http;
 mod outlet;
 mod parcel;
@@ -19,7 +20,7 @@ pub mod socket;
 pub mod spool;
 mod stream;
 
-pub use books::{Books, Cause, Dropped};
+pub use books::{Books, Cause, Dropped, Sent};
 pub use outlet::{Outlet, route};
 pub use parcel::{Limits, Parcel};
 pub use queue::Snapshot;
@@ -52,6 +53,24 @@ impl Failure {
     /// To be tried again, at a time of our own choice.
     pub fn later(why: impl Into<Error>) -> Self {
         Self::Later { why: why.into(), after: None }
+    }
+
+    /// The same, and where it was.
+    #[must_use]
+    pub fn at(self, place: &str) -> Self {
+        let at = |why: Error| why.context(place.to_owned());
+        match self {
+            Self::Later { why, after } => Self::Later { why: at(why), after },
+            Self::Hold(why) => Self::Hold(at(why)),
+            Self::Gone(why) => Self::Gone(at(why)),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Later { why, .. } | Self::Hold(why) | Self::Gone(why)) = self;
+        write!(f, "{why:#}")
     }
 }
 
@@ -121,6 +140,17 @@ impl Target {
             Self::File(path) => file::open(path),
             Self::Socket(config) => socket::open(config),
             Self::Http(config) => http::open(config),
+        }
+    }
+}
+
+impl Target {
+    /// The URLs that lines are divided among, when there are several.
+    #[must_use]
+    pub fn urls(&self) -> &[String] {
+        match self {
+            Self::Http(config) if config.urls.len() > 1 => &config.urls,
+            _ => &[],
         }
     }
 }

@@ -25,6 +25,7 @@ const BACKLOG: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Outlet {
     name: String,
+    urls: Vec<String>,
     queue: Arc<Queue>,
     reopen: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -49,7 +50,8 @@ impl Outlet {
         if found > 0 {
             log::info!("output {name}: {found} lines recovered from its spool");
         }
-        let mut outlet = Self { name, queue, reopen, threads: Vec::new() };
+        let urls = config.target.urls().to_vec();
+        let mut outlet = Self { name, urls, queue, reopen, threads: Vec::new() };
         outlet.start_threads(output, gone)?;
         Ok(outlet)
     }
@@ -76,6 +78,12 @@ impl Outlet {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The URLs that its lines are divided among, when there are several.
+    #[must_use]
+    pub fn urls(&self) -> &[String] {
+        &self.urls
     }
 
     /// The queue, for the router.

@@ -1,6 +1,6 @@
 //! Batches on their way to an output.
 
-use super::books::{Cause, Dropped};
+use super::books::{Cause, Dropped, Sent};
 use super::spool::Place;
 use crate::batch::Batch;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct Parcel {
     items: Vec<Item>,
     /// The first item with lines left.
     at: usize,
+    /// Where it goes at the moment, and what went where; what is not yet in the books.
+    sent: Vec<(Arc<str>, Sent)>,
 }
 
 /// One batch of a parcel.
@@ -101,7 +103,7 @@ impl Parcel {
             let lines_left = batch.lines;
             Item { batch, place, fate: Fate::default(), lines_left, offset: 0 }
         };
-        Self { items: batches.into_iter().map(item).collect(), at: 0 }
+        Self { items: batches.into_iter().map(item).collect(), at: 0, sent: Vec::new() }
     }
 
     /// Whether nothing is left.
@@ -156,12 +158,37 @@ impl Parcel {
         lines.max(u64::from(!self.is_done()))
     }
 
+    /// What is delivered from here on goes to this one of several URLs.
+    pub fn goes_to(&mut self, url: &Arc<str>) {
+        if self.sent.last().is_none_or(|(last, _)| last != url) {
+            self.sent.push((Arc::clone(url), Sent::default()));
+        }
+    }
+
+    /// A request there failed.
+    pub fn failed(&mut self) {
+        if let Some((_, sent)) = self.sent.last_mut() {
+            sent.errors += 1;
+        }
+    }
+
     /// The first so many lines were delivered.
     pub fn delivered(&mut self, lines: u64) {
+        let mut sum = Sent::default();
         self.pass(lines, |item, lines, length| {
+            let bytes = length as u64;
             item.fate.delivered += lines;
-            item.fate.bytes += length as u64;
+            item.fate.bytes += bytes;
+            sum += Sent { lines, bytes, errors: 0 };
         });
+        if let Some((_, sent)) = self.sent.last_mut() {
+            *sent += sum;
+        }
+    }
+
+    /// What went to which URL since this was last asked.
+    pub(super) fn take_sent(&mut self) -> Vec<(Arc<str>, Sent)> {
+        std::mem::take(&mut self.sent)
     }
 
     /// The first so many lines are given up.
@@ -232,6 +259,25 @@ mod tests {
         assert_eq!(parcel.lines_within(2), 1);
         parcel.delivered(1);
         assert_eq!(parcel.lines_within(99), 0);
+    }
+
+    #[test]
+    fn what_went_where_is_the_sum_of_what_was_delivered() {
+        let mut parcel = parcel(&["a\nbb\n", "c\n", "d\ne\n"]);
+        let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
+        parcel.goes_to(&one);
+        parcel.delivered(1);
+        parcel.failed();
+        parcel.goes_to(&two);
+        parcel.give_up(1, Cause::Rejected);
+        parcel.delivered(2);
+        parcel.goes_to(&two);
+        parcel.delivered(9);
+        let sent = |lines, bytes, errors| Sent { lines, bytes, errors };
+        assert_eq!(parcel.take_sent(), [(one, sent(1, 2, 1)), (two, sent(3, 6, 0))]);
+        assert!(parcel.take_sent().is_empty());
+        let fates = parcel.items().iter().map(|item| item.fate.delivered);
+        assert_eq!(fates.sum::<u64>(), 4);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! moment. Locks are taken in the order spool, state; the router only ever takes the second, so a disk
 //! that stands still holds up nobody.
 
-use super::books::{Books, Cause};
+use super::books::{Books, Cause, Sent};
 use super::gaps::Gaps;
 use super::parcel::{Limits, Parcel};
 use super::spool::{End, Lost, Place, Spool, Stretch, Waiting};
@@ -43,11 +43,19 @@ pub struct Snapshot {
     pub errors: u64,
     /// Bytes of the spool's files.
     pub spool_bytes: u64,
+    /// What each URL got of it.
+    pub urls: BTreeMap<Arc<str>, Sent>,
     /// Why it does not deliver, or does not spool.
     pub trouble: Option<String>,
 }
 
 impl Snapshot {
+    /// What one of several URLs got.
+    #[must_use]
+    pub fn sent_to(&self, url: &str) -> Sent {
+        self.urls.get(url).copied().unwrap_or_default()
+    }
+
     /// All plugins together.
     #[must_use]
     pub fn total(&self) -> Books {
@@ -219,6 +227,9 @@ impl Queue {
         let mut state = self.state();
         if state.gone {
             return; // all is given up already
+        }
+        for (url, sent) in parcel.take_sent() {
+            *state.known.urls.entry(url).or_default() += sent;
         }
         for item in parcel.items() {
             let fate = std::mem::take(&mut item.fate);

@@ -98,6 +98,28 @@ fn wrong_usage_ends_with_2_and_the_nearest_name() {
 }
 
 #[test]
+fn a_password_in_an_address_is_refused_and_printed_nowhere() {
+    let dir = folder(&["good"]);
+    let config = dir.path().join("c.toml");
+    let text =
+        "[[output]]\nkind = \"influxdb1\"\nurl = \"http://u:s3cret@h:1\"\ndatabase = \"d\"\n";
+    fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    for (args, words) in [
+        (&["--output", "influxdb1://u:s3cret@h:1/db"][..], "--output"),
+        (&["--output=influxdb2+https://u:s3cret@h/o/b"], "--output"),
+        (&["list", "--output", "http://u:s3cret@h:1"], "unknown output kind `http`"),
+        (&["--config", config], "c.toml:3:7: `url`"),
+    ] {
+        let ended = command(dir.path(), args);
+        assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.stderr);
+        let said = ended.stderr + &ended.stdout;
+        assert!(said.contains(words) && said.contains("[secret]@h"), "{args:?}: {said}");
+        assert!(!said.contains("s3cret"), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn nothing_that_ever_ran_is_exit_code_1() {
     let dir = folder(&["fails"]);
     let config = dir.path().join("c.toml");

@@ -1,17 +1,18 @@
 //! Where a server takes lines.
 
-use super::{HttpConfig, Server};
+use super::{Server, Url};
 use anyhow::{Context, Result};
 use form_urlencoded::Serializer;
 use ureq::http::Uri;
 
-/// The URL that lines are posted to: the server's path, and what is written to.
+/// The URL that lines are posted to: the server's path, and what is written to. The interface of a
+/// link-local address is none of the server's business.
 ///
 /// # Errors
-/// The URL of the configuration is none.
-pub fn address(config: &HttpConfig) -> Result<Uri> {
+/// Together they are longer than a URL may be.
+pub fn address(server: &Server, url: &Url) -> Result<Uri> {
     let mut query = Serializer::new(String::new());
-    let path = match &config.server {
+    let path = match server {
         Server::Influxdb1 { database, retention_policy } => {
             query.append_pair("db", database);
             if let Some(policy) = retention_policy {
@@ -36,13 +37,13 @@ pub fn address(config: &HttpConfig) -> Result<Uri> {
             "/write"
         }
     };
-    let url = format!("{}{path}?{}", config.url, query.finish());
-    url.parse().with_context(|| format!("{} is no URL", config.url))
+    let to = Url { host: url.host.without_zone(), ..url.clone() };
+    let to = format!("{to}{path}?{}", query.finish());
+    to.parse().with_context(|| format!("{url} with its database is no URL"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Auth;
     use super::*;
 
     #[test]
@@ -63,13 +64,14 @@ mod tests {
             ),
             (Server::Victoriametrics, "/write?precision=ns"),
         ] {
-            let config = HttpConfig::new(server, "http://h:1/proxy".into(), Auth::None);
-            assert_eq!(
-                address(&config).unwrap().to_string(),
-                format!("http://h:1/proxy{expected}")
-            );
+            let url = Url::parse("http://h:1/proxy").unwrap();
+            let to = address(&server, &url).unwrap().to_string();
+            assert_eq!(to, format!("http://h:1/proxy{expected}"));
         }
-        let config = HttpConfig::new(Server::Victoriametrics, "http://h h".into(), Auth::None);
-        assert!(address(&config).unwrap_err().to_string().contains("http://h h is no URL"));
+        let url = Url::parse("http://[fe80::1%25lo]:1").unwrap();
+        let to = address(&Server::Victoriametrics, &url).unwrap().to_string();
+        assert_eq!(to, "http://[fe80::1]:1/write?precision=ns");
+        let long = Server::Influxdb3 { database: "x".repeat(70_000) };
+        assert!(address(&long, &url).unwrap_err().to_string().contains("is no URL"));
     }
 }

@@ -1,13 +1,19 @@
-//! The HTTP client: one connection, kept, and one request at a time.
+//! The HTTP client of one URL: one connection, kept for a while, and one request at a time.
 
 use super::answer::Reply;
+use super::auth::Credentials;
+use super::connect::Way;
 use super::payload::Slices;
-use super::{HttpConfig, address, tls};
+use super::tls::Tls;
+use super::{HttpConfig, Url, address};
 use anyhow::{Error, Result, anyhow};
+use rustls::{AlertDescription, CertificateError};
 use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use ureq::http::{HeaderValue, Response, Uri, header};
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body, Proxy, ProxyProtocol, SendBody};
 
 /// Of an answer, no more is read.
 const LONGEST_ANSWER: u64 = 64 << 10;
@@ -17,15 +23,29 @@ const ASKED_FOR: usize = 1 << 20;
 /// A server keeps a connection for about a minute. We give it up before.
 const IDLE: Duration = Duration::from_secs(50);
 
-/// A client of one server.
+/// A client of one URL.
 pub struct Client {
-    agent: Agent,
-    url: Uri,
+    way: Way,
+    /// Named by the configuration, whatever the server speaks.
+    proxy: Option<Url>,
+    post_to: Uri,
     timeout: Duration,
-    /// Whether the connection has served a request, so that the server may close it meanwhile.
-    kept: bool,
+    /// How old a connection gets.
+    connection_age: Duration,
+    link: Option<Link>,
     /// Whether a new connection was cut: then the server is asked whether it wants the next body.
     cut: bool,
+}
+
+/// What keeps a connection.
+struct Link {
+    agent: Agent,
+    /// The proxy's header that it was made with.
+    login: Option<HeaderValue>,
+    /// Not later than the connection.
+    since: Instant,
+    /// Whether the connection has served a request, so that the server may close it meanwhile.
+    kept: bool,
 }
 
 /// Why there is no answer.
@@ -33,34 +53,33 @@ pub struct Client {
 pub enum Trouble {
     /// It may pass.
     Later(Error),
-    /// The server is not the one it should be.
-    Untrusted(Error),
+    /// A person has to help: this is not the server that it should be, or it wants another client.
+    Hold(Error),
+    /// The proxy does not let us in: a new password may help, and else a person has to.
+    Denied(String),
 }
 
 impl Client {
-    /// A client of the server that is configured. It does not connect yet. Proxies that the environment
-    /// names are not used.
+    /// A client of one of the URLs that are configured. It does not connect yet. Proxies that the
+    /// environment names are not used.
     ///
     /// # Errors
-    /// The URL is none, or the CA file cannot be read.
-    pub fn new(config: &HttpConfig) -> Result<Self> {
-        let url = address::address(config)?;
-        let mut agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .user_agent(concat!("collector/", env!("CARGO_PKG_VERSION")))
-            .max_idle_connections(1)
-            .max_idle_age(IDLE)
-            .input_buffer_size(16 << 10)
-            .output_buffer_size(64 << 10);
-        // Certificates take memory, which those who do not need them are spared.
-        if url.scheme_str() == Some("https") {
-            agent = agent.tls_config(tls::config(config.ca_file.as_deref())?);
-        }
-        let agent = agent.build().into();
-        Ok(Self { agent, url, timeout: config.timeout, kept: false, cut: false })
+    /// The URL, or the proxy's, is none.
+    pub fn new(config: &HttpConfig, url: &str, tls: Option<Arc<Tls>>) -> Result<Self> {
+        let parse = |url: &str| Url::parse(url).map_err(|why| anyhow!("{url} is no URL: {why}"));
+        let url = parse(url)?;
+        let proxy = config.proxy.as_ref().map(|proxy| parse(&proxy.url)).transpose()?;
+        let plain = proxy.as_ref().filter(|_| tls.is_none());
+        let plain = plain.map(|proxy| proxy.to_string().parse()).transpose()?;
+        Ok(Self {
+            post_to: address::address(&config.server, &url)?,
+            way: Way { url, tls, proxy: plain, begins: Arc::default() },
+            proxy,
+            timeout: config.timeout,
+            connection_age: config.connection_age,
+            link: None,
+            cut: false,
+        })
     }
 
     /// For requests beside the deliveries.
@@ -76,40 +95,79 @@ impl Client {
         &mut self,
         body: &[&[u8]],
         gzip: bool,
-        authorization: Option<&HeaderValue>,
+        credentials: &Credentials,
         at_most: Option<Duration>,
     ) -> Result<Reply, Trouble> {
         let timeout = at_most.map_or(self.timeout, |at_most| at_most.min(self.timeout));
         let begin = Instant::now();
         loop {
-            let kept = std::mem::take(&mut self.kept);
+            let mut link = self.link(credentials).map_err(Trouble::Later)?;
             let left = timeout.saturating_sub(begin.elapsed());
-            match self.try_post(body, gzip, authorization, left) {
+            match self.try_post(&link.agent, body, gzip, credentials, left) {
                 Ok(reply) => {
-                    (self.kept, self.cut) = (true, false);
-                    return Ok(reply);
+                    self.cut = false;
+                    link.kept = true;
+                    self.link = Some(link);
+                    return match (reply.status, &self.proxy) {
+                        (407, Some(proxy)) => Err(Trouble::Denied(denied(proxy))),
+                        _ => Ok(reply),
+                    };
                 }
                 // Servers close connections that have nothing to say, between two ticks or just now.
-                Err(error) if kept && is_cut(&error) => {}
+                Err(error) if link.kept && is_cut(&error) => {}
                 Err(error) => {
                     self.cut = is_cut(&error);
-                    return Err(trouble(error, timeout));
+                    return Err(self.trouble(error, timeout));
                 }
             }
         }
     }
 
+    /// The connection, unless it is too old or was made for another user of the proxy; else a new one,
+    /// for which names are looked up and certificates read again.
+    fn link(&mut self, credentials: &Credentials) -> Result<Link> {
+        let login = credentials.login();
+        let header = login.map(|login| login.header.clone());
+        let fresh =
+            |link: &Link| link.since.elapsed() < self.connection_age && link.login == header;
+        if let Some(link) = self.link.take().filter(fresh) {
+            return Ok(link);
+        }
+        let mut proxy = None;
+        if let (Some(url), Some(_)) = (&self.proxy, &self.way.tls) {
+            let host = url.host.without_port().to_string();
+            let mut tunnel = Proxy::builder(ProxyProtocol::Http).host(&host).port(url.port());
+            if let Some(login) = login {
+                tunnel = tunnel.username(login.username).password(login.password);
+            }
+            proxy = Some(tunnel.build()?);
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(proxy)
+            .user_agent(concat!("collector/", env!("CARGO_PKG_VERSION")))
+            .max_idle_connections(1)
+            .max_idle_age(IDLE)
+            .input_buffer_size(16 << 10)
+            .output_buffer_size(64 << 10)
+            .build();
+        let agent = self.way.agent(config);
+        Ok(Link { agent, login: header, since: Instant::now(), kept: false })
+    }
+
     fn try_post(
         &self,
+        agent: &Agent,
         body: &[&[u8]],
         gzip: bool,
-        authorization: Option<&HeaderValue>,
+        credentials: &Credentials,
         timeout: Duration,
     ) -> Result<Reply, ureq::Error> {
         let length: usize = body.iter().map(|slice| slice.len()).sum();
-        let mut request = self
-            .agent
-            .post(&self.url)
+        let mut request = agent
+            .post(&self.post_to)
             .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
             .header(header::CONTENT_LENGTH, length);
         if gzip {
@@ -118,12 +176,86 @@ impl Client {
         if length > ASKED_FOR || self.cut {
             request = request.header(header::EXPECT, "100-continue");
         }
-        if let Some(value) = authorization {
-            request = request.header(header::AUTHORIZATION, value);
+        for (name, value) in credentials.headers() {
+            request = request.header(name, value);
+        }
+        if let (Some(login), Some(_)) = (credentials.login(), &self.way.proxy) {
+            request = request.header(header::PROXY_AUTHORIZATION, login.header);
         }
         let request = request.config().timeout_global(Some(timeout)).build();
+        self.way.begins.store(true, Ordering::Relaxed);
         read(request.send(SendBody::from_reader(&mut Slices::new(body)))?)
     }
+
+    fn trouble(&self, error: ureq::Error, timeout: Duration) -> Trouble {
+        let tls: Option<&rustls::Error> = match &error {
+            ureq::Error::Timeout(_) => {
+                return Trouble::Later(anyhow!("no answer within {:.1} s", timeout.as_secs_f64()));
+            }
+            ureq::Error::ConnectProxyFailed(why) => {
+                return tunnel_trouble(why, self.proxy.as_ref());
+            }
+            ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
+            _ => None,
+        };
+        match tls {
+            Some(rustls::Error::InvalidCertificate(why)) => Trouble::Hold(untrusted(why)),
+            Some(rustls::Error::AlertReceived(alert)) if is_about_us(*alert) => Trouble::Hold(
+                anyhow!("it does not take our certificate ({alert:?}): look at `client_cert`"),
+            ),
+            _ => Trouble::Later(match &self.proxy {
+                None => error.into(),
+                Some(proxy) => Error::from(error).context(format!("through the proxy {proxy}")),
+            }),
+        }
+    }
+}
+
+/// What a proxy says in place of a connection.
+fn tunnel_trouble(why: &str, proxy: Option<&Url>) -> Trouble {
+    let proxy = proxy.map(Url::to_string).unwrap_or_default();
+    match why.trim_start_matches("proxy server responded ").as_bytes() {
+        [b'4', b'0', b'7', ..] => Trouble::Denied(denied(&proxy)),
+        [b'4', ..] => Trouble::Hold(anyhow!("the proxy {proxy} does not connect us: {why}")),
+        _ => Trouble::Later(anyhow!("the proxy {proxy} did not connect us: {why}")),
+    }
+}
+
+fn denied(proxy: impl std::fmt::Display) -> String {
+    format!("407: the proxy {proxy} does not let us in: correct `proxy_username` and its password")
+}
+
+fn untrusted(why: &CertificateError) -> Error {
+    let of_version_1 = matches!(why, CertificateError::Other(other)
+        if other.to_string().contains("UnsupportedCertVersion"));
+    match why {
+        _ if of_version_1 => anyhow!(
+            "its certificate is of the old version 1 of X.509: `openssl req -x509` makes better ones"
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            anyhow!("its certificate is not trusted: {why}; the server needs a new one")
+        }
+        _ => anyhow!(
+            "its certificate is not trusted: {why}; `ca_file` names further authorities, or the \
+             certificate itself"
+        ),
+    }
+}
+
+/// Whether a server says that we are not who it wants.
+fn is_about_us(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::DecryptError
+            | AlertDescription::AccessDenied
+    )
 }
 
 fn read(response: Response<Body>) -> Result<Reply, ureq::Error> {
@@ -148,21 +280,4 @@ fn is_cut(error: &ureq::Error) -> bool {
             | ErrorKind::NotConnected
             | ErrorKind::UnexpectedEof
     ))
-}
-
-fn trouble(error: ureq::Error, timeout: Duration) -> Trouble {
-    let tls = match &error {
-        ureq::Error::Timeout(_) => {
-            return Trouble::Later(anyhow!("no answer within {:.1} s", timeout.as_secs_f64()));
-        }
-        ureq::Error::Rustls(error) => Some(error),
-        ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
-        _ => None,
-    };
-    match tls {
-        Some(rustls::Error::InvalidCertificate(why)) => Trouble::Untrusted(anyhow!(
-            "its certificate is not trusted: {why}; `ca_file` names further authorities"
-        )),
-        _ => Trouble::Later(error.into()),
-    }
 }

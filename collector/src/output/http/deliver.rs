@@ -1,35 +1,36 @@
 //! Delivering over HTTP: what to send next, and what the answer means for the parcel.
 
-use super::answer::{Answer, Reply, answer, name};
+use super::answer::{Answer, answer};
 use super::auth::Credentials;
 use super::client::{Client, Trouble};
 use super::dead_letters::DeadLetters;
+use super::failover::Failover;
 use super::fit::Fit;
 use super::payload::Gzip;
-use super::refusals::{is_of_nothing, visible};
 use super::search::{Search, Verdict};
-use super::{HttpConfig, Server, probe};
+use super::tls::Tls;
+use super::{HttpConfig, Server};
 use crate::output::{Cause, Failure, Limits, Output, Parcel};
 use anyhow::{Error, Result, anyhow};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// An HTTP output.
 pub struct Http {
+    name: String,
     server: Server,
     limits: Limits,
-    client: Client,
+    /// One for each URL, and the URLs.
+    clients: Vec<Client>,
+    urls: Vec<Arc<str>>,
+    failover: Failover,
     credentials: Credentials,
     gzip: Option<Gzip>,
     fit: Fit,
     /// Of the parcel at hand.
     search: Search,
     dead_letters: DeadLetters,
-    /// Whether the server has stored lines since it last failed. One that has not may be none of its kind.
-    trusted: bool,
 }
-
-/// Line protocol that every server takes, and stores nothing of: a comment.
-const SURELY_GOOD: &[u8] = b"# collector: are lines taken here?\n";
 
 impl Http {
     /// Ready to connect.
@@ -37,106 +38,62 @@ impl Http {
     /// # Errors
     /// See [`super::open`].
     pub fn new(config: &HttpConfig) -> Result<Self> {
+        // Certificates take memory, which those who do not need them are spared.
+        let tls = config.urls[0].starts_with("https://").then(|| Tls::new(config)).transpose()?;
+        let tls = tls.map(Arc::new);
+        let client = |url: &String| Client::new(config, url, tls.clone());
         Ok(Self {
+            name: config.to_string(),
             server: config.server.clone(),
             limits: config.batch,
-            client: Client::new(config)?,
-            credentials: Credentials::new(&config.auth, &config.server)?,
+            clients: config.urls.iter().map(client).collect::<Result<_>>()?,
+            urls: config.urls.iter().map(|url| url.as_str().into()).collect(),
+            failover: Failover::new(config.urls.len()),
+            credentials: Credentials::new(config)?,
             gzip: config.gzip.then(Gzip::default),
             fit: Fit::default(),
             search: Search::default(),
             dead_letters: DeadLetters::new(config.to_string(), config.dead_letters.as_ref())?,
-            trusted: false,
         })
     }
 
-    /// Lets the log know who answers there.
-    pub fn ask_for_its_name(&mut self, config: &HttpConfig) {
-        // Without a token, as it may come later, perhaps without an answer.
-        let authorization = self.credentials.header().ok().flatten();
-        probe::start(config, self.client.agent(), authorization);
-    }
-
-    /// Sends the first lines, and says what the answer means.
+    /// Sends the first lines to a URL, and says what the answer means.
     fn send(
         &mut self,
+        at: usize,
         parcel: &Parcel,
         lines: u64,
-        deadline: Option<Instant>,
+        left: Option<Duration>,
     ) -> Result<Answer, Failure> {
-        let left = left(deadline)?;
-        let authorization = self.credentials.header().map_err(Failure::Hold)?;
-        let authorization = authorization.as_ref();
+        let (client, credentials) = (&mut self.clients[at], &self.credentials);
         let reply = match &mut self.gzip {
             Some(gzip) => {
                 let body = gzip.compress(parcel.front(lines)).map_err(Failure::later)?;
-                self.client.post(&[body], true, authorization, left)
+                client.post(&[body], true, credentials, left)
             }
             None => {
                 let body: Vec<&[u8]> = parcel.front(lines).collect();
-                self.client.post(&body, false, authorization, left)
+                client.post(&body, false, credentials, left)
             }
         };
-        let reply = self.redact(reply)?;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(Trouble::Later(why)) => return Err(Failure::later(why)),
+            Err(Trouble::Hold(why)) => return Err(Failure::Hold(why)),
+            Err(Trouble::Denied(words)) => return Ok(Answer::Denied(words)),
+        };
         Ok(answer(&self.server, &reply, lines, each_line(parcel, lines), SystemTime::now()))
     }
 
-    /// The answer without secrets.
-    fn redact(&self, reply: Result<Reply, Trouble>) -> Result<Reply, Failure> {
-        let words = |why: Error| Error::msg(visible(&format!("{why:#}")));
-        match reply {
-            Ok(reply) => Ok(Reply { body: self.credentials.redact(reply.body), ..reply }),
-            Err(Trouble::Later(why)) => Err(Failure::later(words(why))),
-            Err(Trouble::Untrusted(why)) => Err(Failure::Hold(words(why))),
-        }
-    }
-
-    /// Asked before lines are given up: a server that has stored none so far may not be one that stores
-    /// lines. If it refuses what is surely good, no line is bad.
-    fn doubt(&mut self, words: &str, deadline: Option<Instant>) -> Result<(), Failure> {
-        if self.trusted {
-            return Ok(());
-        }
-        let left = left(deadline)?;
-        let authorization = self.credentials.header().map_err(Failure::Hold)?;
-        let reply = self.client.post(&[SURELY_GOOD], false, authorization.as_ref(), left);
-        let reply = self.redact(reply)?;
-        let lines = std::iter::once(SURELY_GOOD);
-        match answer(&self.server, &reply, 1, lines, SystemTime::now()) {
-            Answer::Retry { after, words } => {
-                return Err(Failure::Later { why: Error::msg(words), after });
-            }
-            Answer::Done => {}
-            _ if is_of_nothing(&reply.body) => {}
-            _ => {
-                let name = name(&self.server);
-                return Err(Failure::Hold(anyhow!(
-                    "{words}: it refuses a comment too, as {name} does not: check `kind` and `url`"
-                )));
-            }
-        }
-        self.trusted = true;
-        Ok(())
-    }
-
     /// What an answer means for the first lines, which it is about.
-    fn settle(
-        &mut self,
-        parcel: &mut Parcel,
-        lines: u64,
-        answer: Answer,
-        deadline: Option<Instant>,
-    ) -> Result<(), Failure> {
+    fn settle(&mut self, parcel: &mut Parcel, lines: u64, answer: Answer) -> Result<(), Failure> {
         match answer {
             Answer::Done => {
-                self.trusted = true;
                 self.fit.fitted(lines);
                 self.search.accepted(lines);
                 parcel.delivered(lines);
             }
             Answer::Except(refusals) => {
-                self.trusted |= (refusals.len() as u64) < lines;
-                self.doubt(&refusals[0].words, deadline)?;
                 self.search.named();
                 let mut at = 0;
                 for refusal in refusals {
@@ -147,19 +104,11 @@ impl Http {
                 parcel.delivered(lines - at);
             }
             Answer::Refused(words) => {
-                self.doubt(&words, deadline)?;
                 self.search.refused(lines, Some(lines));
                 self.give_up(parcel, lines, Cause::Rejected, &words);
             }
             Answer::Bad { dropped, words } => {
-                self.trusted |= dropped.is_some_and(|dropped| dropped < lines);
-                let mut search = self.search.clone();
-                let verdict = search.refused(lines, dropped);
-                if verdict == Verdict::GiveUp {
-                    self.doubt(&words, deadline)?;
-                }
-                self.search = search;
-                if verdict == Verdict::GiveUp {
+                if self.search.refused(lines, dropped) == Verdict::GiveUp {
                     // Beyond the budget it stays unknown which of them are bad, but not whose they are.
                     let bad = dropped.unwrap_or(lines).min(lines);
                     self.keep(parcel, lines, bad, &words);
@@ -170,22 +119,43 @@ impl Http {
             Answer::Halve(words) => {
                 self.fit.too_many(lines);
                 if lines == 1 {
-                    self.doubt(&words, deadline)?;
                     self.search.accepted(1);
                     self.give_up(parcel, 1, Cause::TooLong, &words);
                 }
             }
             Answer::Retry { after, words } => {
-                return Err(Failure::Later { why: Error::msg(words), after });
+                return Err(Failure::Later { why: self.error(words), after });
             }
             Answer::Denied(words) => {
                 if !self.credentials.refresh().map_err(Failure::Hold)? {
-                    return Err(Failure::Hold(Error::msg(words)));
+                    return Err(Failure::Hold(self.error(words)));
                 }
             }
-            Answer::Hold(words) => return Err(Failure::Hold(Error::msg(words))),
+            Answer::Hold(words) => return Err(Failure::Hold(self.error(words))),
         }
         Ok(())
+    }
+
+    /// A URL keeps the lines. Says so when another one had them before.
+    fn works(&mut self, at: usize) {
+        let (name, url) = (&self.name, &self.urls[at]);
+        match self.failover.worked(at, Instant::now()) {
+            Some(_) if at == 0 => {
+                log::info!("output {name}: {url} works again: its lines go there");
+            }
+            Some(why) => log::warn!("output {name}: {why}; its lines go to {url} now"),
+            None => {}
+        }
+    }
+
+    /// A URL failed, and with the last of them the output.
+    fn fails(&mut self, at: usize, parcel: &mut Parcel, failure: Failure) -> Result<(), Failure> {
+        parcel.failed();
+        if self.urls.len() == 1 {
+            return Err(failure);
+        }
+        let failure = failure.at(&self.urls[at]);
+        self.failover.failed(at, failure, Instant::now()).map_or(Ok(()), Err)
     }
 
     fn give_up(&mut self, parcel: &mut Parcel, lines: u64, cause: Cause, words: &str) {
@@ -194,28 +164,12 @@ impl Http {
     }
 
     fn keep(&mut self, parcel: &Parcel, lines: u64, bad: u64, words: &str) {
-        self.dead_letters.keep(words, bad, &parcel.front(lines).collect::<Vec<_>>());
+        let words = self.credentials.redact(words.to_owned());
+        self.dead_letters.keep(&words, bad, &parcel.front(lines).collect::<Vec<_>>());
     }
 
-    fn work_off(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure> {
-        while !parcel.is_done() {
-            let lines = self.search.next(parcel.lines(), parcel.lines_of_first());
-            // A plugin's batch may be larger than a request is to be.
-            let most = self.limits.lines.min(parcel.lines_within(self.limits.bytes));
-            let lines = lines.min(most).min(self.fit.most());
-            let answer = self.send(parcel, lines, deadline)?;
-            self.settle(parcel, lines, answer, deadline)?;
-        }
-        Ok(())
-    }
-}
-
-/// The time that is left for a request, if there is a deadline.
-fn left(deadline: Option<Instant>) -> Result<Option<Duration>, Failure> {
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    match left {
-        Some(Duration::ZERO) => Err(Failure::later(anyhow!("no time is left"))),
-        left => Ok(left),
+    fn error(&self, words: String) -> Error {
+        Error::msg(self.credentials.redact(words))
     }
 }
 
@@ -230,12 +184,28 @@ impl Output for Http {
     }
 
     fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure> {
-        let result = self.work_off(parcel, deadline);
-        // After a failure another server may answer, and after a person's help the lines may be good.
-        self.trusted &= result.is_ok();
-        if !matches!(result, Err(Failure::Later { .. })) {
-            self.search = Search::default();
+        while !parcel.is_done() {
+            let lines = self.search.next(parcel.lines(), parcel.lines_of_first());
+            // A plugin's batch may be larger than a request is to be.
+            let most = self.limits.lines.min(parcel.lines_within(self.limits.bytes));
+            let lines = lines.min(most).min(self.fit.most());
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(Failure::later(anyhow!("no time is left")));
+            }
+            self.credentials.read().map_err(Failure::Hold)?;
+            let at = self.failover.next(Instant::now());
+            parcel.goes_to(&self.urls[at]);
+            let answer = self.send(at, parcel, lines, left);
+            let before = parcel.lines();
+            let result = answer.and_then(|answer| self.settle(parcel, lines, answer));
+            match result {
+                Ok(()) if parcel.lines() < before => self.works(at),
+                Ok(()) => {} // the same again, or less of it
+                Err(failure) => self.fails(at, parcel, failure)?,
+            }
         }
-        result
+        self.search = Search::default();
+        Ok(())
     }
 }

@@ -4,19 +4,27 @@ mod address;
 mod answer;
 mod auth;
 mod client;
+mod connect;
 mod dead_letters;
 mod deliver;
+mod failover;
 mod fit;
 mod payload;
+mod pin;
 mod probe;
 mod refusals;
 mod search;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod url;
+
+pub use url::Url;
 
 use super::parcel::Limits;
 use super::secret::Secret;
+use ::http::HeaderName;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,21 +37,65 @@ pub const SHOWS_SECRETS: &str = "ureq_proto";
 pub struct HttpConfig {
     /// What speaks there, and what of it is written to.
     pub server: Server,
-    /// `http://HOST:PORT` or `https://HOST:PORT`, with a path in front of the server's own where a proxy
-    /// asks for one. No user, no query, no slash at the end.
-    pub url: String,
+    /// At least one [`Url`], in the order in which they are tried; the path stands in front of the
+    /// server's own. All speak TLS, or none does.
+    pub urls: Vec<String>,
     /// Who we are.
     pub auth: Auth,
-    /// Trusted beside the system's own roots: certificates in PEM.
+    /// Sent with every request.
+    pub headers: Vec<Header>,
+    /// What stands between.
+    pub proxy: Option<Proxy>,
+    /// Trusted beside the system's own roots: certificates in PEM, of authorities or of servers.
     pub ca_file: Option<PathBuf>,
+    /// Who we are to a server that asks for a certificate.
+    pub client_cert: Option<ClientCert>,
     /// Whether bodies are compressed.
     pub gzip: bool,
     /// How much goes into one request, and how long lines wait for others.
     pub batch: Limits,
     /// How long one request may take, from connecting to the end of the answer.
     pub timeout: Duration,
+    /// How old a connection gets: then the server's name is looked up again.
+    pub connection_age: Duration,
     /// Where lines go that the server refuses.
     pub dead_letters: Option<DeadLetterConfig>,
+}
+
+/// A header of every request, such as the id of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its name.
+    pub name: HeaderName,
+    /// Its value.
+    pub text: HeaderText,
+}
+
+/// What a header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderText {
+    /// This.
+    Plain(String),
+    /// A secret.
+    Secret(Secret),
+}
+
+/// An HTTP proxy: requests to `http://` go through it as they are, to `https://` by CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// `http://HOST:PORT`
+    pub url: String,
+    /// Who we are to it: nobody, or a user.
+    pub auth: Auth,
+}
+
+/// A certificate of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCert {
+    /// It and those between it and its authority, in PEM.
+    pub cert: PathBuf,
+    /// Its private key in PEM, without a password.
+    pub key: PathBuf,
 }
 
 /// Bytes of that file when nothing else is said.
@@ -106,42 +158,61 @@ impl HttpConfig {
     pub fn new(server: Server, url: String, auth: Auth) -> Self {
         Self {
             server,
-            url,
+            urls: vec![url],
             auth,
+            headers: Vec::new(),
+            proxy: None,
             ca_file: None,
+            client_cert: None,
             gzip: true,
             batch: Limits { lines: 5000, bytes: 4 << 20, wait: Duration::from_secs(1) },
             timeout: Duration::from_secs(10),
+            connection_age: Duration::from_secs(300),
             dead_letters: None,
         }
     }
 }
 
-/// The output's name: its URL as `--output` takes it, without secrets.
+/// What is not itself in a name within a URL.
+const SPECIAL: AsciiSet = CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'@');
+
+/// The output's name: its first URL as `--output` takes it, without secrets.
 impl fmt::Display for HttpConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, path) = match &self.server {
-            Server::Influxdb1 { database, retention_policy: None } => {
-                ("influxdb1", format!("/{database}"))
+        let (kind, place) = match &self.server {
+            Server::Influxdb1 { database, retention_policy } => {
+                ("influxdb1", [Some(database), retention_policy.as_ref()])
             }
-            Server::Influxdb1 { database, retention_policy: Some(policy) } => {
-                ("influxdb1", format!("/{database}/{policy}"))
-            }
-            Server::Influxdb2 { org, bucket } => ("influxdb2", format!("/{org}/{bucket}")),
-            Server::Influxdb3 { database } => ("influxdb3", format!("/{database}")),
-            Server::Victoriametrics => ("victoriametrics", String::new()),
+            Server::Influxdb2 { org, bucket } => ("influxdb2", [Some(org), Some(bucket)]),
+            Server::Influxdb3 { database } => ("influxdb3", [Some(database), None]),
+            Server::Victoriametrics => ("victoriametrics", [None, None]),
         };
-        match self.url.strip_prefix("https://") {
-            Some(rest) => write!(f, "{kind}+https://{rest}{path}"),
-            None => write!(f, "{kind}://{}{path}", self.url.trim_start_matches("http://")),
+        let url = &self.urls[0];
+        match url.strip_prefix("https://") {
+            Some(rest) => write!(f, "{kind}+https://{rest}")?,
+            None => write!(f, "{kind}://{}", url.trim_start_matches("http://"))?,
         }
+        for name in place.into_iter().flatten() {
+            write!(f, "/{}", utf8_percent_encode(name, &SPECIAL))?;
+        }
+        Ok(())
     }
 }
 
 /// Opens it; the server need not be there yet, nor the file of its token.
 ///
 /// # Errors
-/// The CA file or the dead-letter file cannot be opened, or a variable with a secret is not set.
+/// The files of certificates or the dead-letter file cannot be opened, or a variable with a secret is not
+/// set.
 pub fn open(config: &HttpConfig) -> anyhow::Result<Box<dyn super::Output>> {
     let mut http = deliver::Http::new(config)?;
     http.ask_for_its_name(config);

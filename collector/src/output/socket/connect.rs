@@ -1,11 +1,12 @@
 //! Connecting. Names are looked up anew each time, and every address is tried.
 
+use crate::output::host::HostPort;
 use anyhow::{Context, Error, Result, anyhow};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
 };
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -26,10 +27,12 @@ pub fn unix(path: &Path, kind: SocketType) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Whether a socket can have that path: the kernel has room for 107 bytes.
+/// Whether a socket can have that path: with the zero at its end the kernel has room for 108 bytes.
 pub fn check_path(path: &Path) -> Result<SocketAddrUnix> {
-    SocketAddrUnix::new(path)
-        .map_err(|_| anyhow!("{} is too long for a socket: 107 bytes at most", path.display()))
+    match SocketAddrUnix::new(path) {
+        Ok(address) if path.as_os_str().len() <= 107 => Ok(address),
+        _ => Err(anyhow!("{} is too long for a socket: 107 bytes at most", path.display())),
+    }
 }
 
 /// Connects a socket of Unix to a path.
@@ -80,10 +83,9 @@ pub fn udp(address: &str, turn: usize) -> Result<OwnedFd> {
 
 /// At least one address.
 fn addresses(address: &str) -> Result<Vec<SocketAddr>> {
-    let found: Vec<SocketAddr> = address
-        .to_socket_addrs()
-        .with_context(|| format!("{address} cannot be looked up"))?
-        .collect();
+    let host = HostPort::parse(address).map_err(Error::msg)?;
+    let port = host.port.context("it has no port")?;
+    let found = host.look_up(port).with_context(|| format!("{address} cannot be looked up"))?;
     if found.is_empty() {
         return Err(anyhow!("{address} has no address"));
     }

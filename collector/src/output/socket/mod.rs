@@ -26,6 +26,8 @@ mod pack;
 mod sender;
 mod wire;
 
+pub(crate) use connect::check_path;
+
 use super::Output;
 use anyhow::Result;
 use std::fmt;
@@ -76,7 +78,7 @@ impl fmt::Display for SocketConfig {
 /// A path that no socket can have.
 pub fn open(config: &SocketConfig) -> Result<Box<dyn Output>> {
     if let SocketConfig::Unix(path) | SocketConfig::Unixgram { path, .. } = config {
-        connect::check_path(path)?;
+        check_path(path)?;
     }
     Ok(Box::new(sender::Sender::new(config.clone())))
 }

@@ -1,8 +1,13 @@
 //! The output against a small server in this process.
 
+mod ages;
 mod answers;
 mod bad_lines;
 mod misconfigured;
+mod certificates;
+mod failover;
+mod headers;
+mod proxy;
 mod secrets;
 mod server;
 mod tls;

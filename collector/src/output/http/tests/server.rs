@@ -3,7 +3,7 @@
 use flate2::read::GzDecoder;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -78,7 +78,16 @@ impl Server {
         tls: Option<Arc<ServerConfig>>,
         longest: Option<usize>,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0", handler, tls, longest)
+    }
+
+    pub fn at(
+        address: impl ToSocketAddrs,
+        handler: impl FnMut(&Request) -> Reaction + Send + 'static,
+        tls: Option<Arc<ServerConfig>>,
+        longest: Option<usize>,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             handler: Mutex::new(Box::new(handler)),

@@ -3,12 +3,13 @@
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use std::fs;
 use std::sync::Arc;
 
 /// An authority: its certificate in PEM, and a server of a name that it vouches for.
-fn authority(authority: &str, name: &str) -> (String, Arc<ServerConfig>) {
+pub fn authority(authority: &str, name: &str) -> (String, Arc<ServerConfig>) {
     let mut params = CertificateParams::new([]).unwrap();
     params.distinguished_name.push(DnType::CommonName, authority);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -17,24 +18,33 @@ fn authority(authority: &str, name: &str) -> (String, Arc<ServerConfig>) {
     let params = CertificateParams::new([name.to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &ca).unwrap();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    (ca.pem(), with_certificate(certificate.der().clone(), key))
+}
+
+/// A server that has a certificate.
+pub fn with_certificate(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    (ca.pem(), Arc::new(config))
+        .with_no_client_auth();
+    // Whatever is in the certificate: `with_single_cert` would look.
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+    let certified = CertifiedKey::new(vec![certificate], key);
+    Arc::new(config.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
 }
 
-/// Delivers to a server of that name, whom the authority in the file vouches for.
-fn deliver(name: &str, ca: &str, server: Arc<ServerConfig>) -> Result<Vec<Request>, String> {
+/// Delivers to a server of that name, whom the file vouches for.
+pub fn deliver(name: &str, ca: &str, server: Arc<ServerConfig>) -> Result<Vec<Request>, String> {
     let dir = tempfile::tempdir().unwrap();
     let ca_file = dir.path().join("ca.pem");
     fs::write(&ca_file, ca).unwrap();
     let server = Server::with(|_| Reaction::status(204), Some(server), None);
     let mut config = config(&server);
-    config.url = format!("https://{name}:{}", server.port());
+    config.urls = vec![format!("https://{name}:{}", server.port())];
     config.ca_file = Some(ca_file);
     let mut output = open(&config);
     for _ in 0..2 {
