@@ -121,6 +121,11 @@ fn http(kind: &str, section: &mut Section<'_>, spool: Option<&SpoolConfig>) -> O
     batch.lines = section.positive("batch_lines").unwrap_or(batch.lines);
     batch.bytes = size.unwrap_or(batch.bytes);
     batch.wait = section.duration("batch_time").unwrap_or(batch.wait);
+    let in_flight = section.read("in_flight", "a whole number from 1 to 16", |value| {
+        let number = value.get_ref().as_integer().ok_or("")?;
+        let number = usize::from_str_radix(number.as_str(), number.radix()).map_err(|_| "")?;
+        if (1..=16).contains(&number) { Ok(number) } else { Err("") }
+    });
     let timeout = section.read("timeout", "a duration above 0 such as \"10s\"", |value| {
         let timeout = super::section::duration(value)?;
         if timeout.is_zero() { Err("") } else { Ok(timeout) }
@@ -134,6 +139,7 @@ fn http(kind: &str, section: &mut Section<'_>, spool: Option<&SpoolConfig>) -> O
         ca_file: section.text("ca_file").map(PathBuf::from),
         gzip: section.flag("gzip").unwrap_or(default.gzip),
         batch,
+        in_flight: in_flight.unwrap_or(default.in_flight),
         timeout: timeout.unwrap_or(default.timeout),
         ..default
     };

@@ -29,6 +29,8 @@ pub struct Parcel {
     items: Vec<Item>,
     /// The first item with lines left.
     at: usize,
+    /// Which of the output's senders has it.
+    pub(super) sender: usize,
 }
 
 /// One batch of a parcel.
@@ -101,7 +103,7 @@ impl Parcel {
             let lines_left = batch.lines;
             Item { batch, place, fate: Fate::default(), lines_left, offset: 0 }
         };
-        Self { items: batches.into_iter().map(item).collect(), at: 0 }
+        Self { items: batches.into_iter().map(item).collect(), at: 0, sender: 0 }
     }
 
     /// Whether nothing is left.

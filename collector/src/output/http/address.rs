@@ -40,6 +40,19 @@ pub fn address(config: &HttpConfig) -> Result<Uri> {
     url.parse().with_context(|| format!("{} is no URL", config.url))
 }
 
+/// The URL at which the server says that it is there.
+///
+/// # Errors
+/// See [`address`].
+pub fn ping(config: &HttpConfig) -> Result<Uri> {
+    let path = match &config.server {
+        Server::Influxdb1 { .. } | Server::Influxdb2 { .. } | Server::Influxdb3 { .. } => "/ping",
+        Server::Victoriametrics => "/health",
+    };
+    let url = format!("{}{path}", config.url);
+    url.parse().with_context(|| format!("{} is no URL", config.url))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Auth;

@@ -55,10 +55,10 @@ impl Credentials {
     /// Reads the secret again, and says whether it has changed.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// It cannot be read. The one that was read before stays in use.
     pub fn refresh(&mut self) -> Result<bool> {
-        let before = self.read.take();
-        self.read = self.read()?;
+        let read = self.read()?;
+        let before = std::mem::replace(&mut self.read, read);
         let secret = |read: &Option<Read>| read.as_ref().map(|read| read.secret.clone());
         Ok(secret(&self.read) != secret(&before))
     }

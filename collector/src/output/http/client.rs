@@ -21,6 +21,7 @@ const IDLE: Duration = Duration::from_secs(50);
 pub struct Client {
     agent: Agent,
     url: Uri,
+    ping: Uri,
     timeout: Duration,
     /// Whether the connection has served a request, so that the server may close it meanwhile.
     kept: bool,
@@ -44,7 +45,7 @@ impl Client {
     /// # Errors
     /// The URL is none, or the CA file cannot be read.
     pub fn new(config: &HttpConfig) -> Result<Self> {
-        let url = address::address(config)?;
+        let (url, ping) = (address::address(config)?, address::ping(config)?);
         let mut agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -60,7 +61,7 @@ impl Client {
             agent = agent.tls_config(tls::config(config.ca_file.as_deref())?);
         }
         let agent = agent.build().into();
-        Ok(Self { agent, url, timeout: config.timeout, kept: false, cut: false })
+        Ok(Self { agent, url, ping, timeout: config.timeout, kept: false, cut: false })
     }
 
     /// Posts a body and waits for the answer, no longer than configured and no longer than told.
@@ -92,6 +93,23 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Whether the server is there: it answers within this time, and not a gateway for it that says that it
+    /// is away.
+    pub fn ping(&mut self, within: Duration) -> bool {
+        // The connection that served the last request may be closed meanwhile.
+        let again = std::mem::take(&mut self.kept);
+        match self.try_ping(within) {
+            Err(error) if again && is_cut(&error) => self.try_ping(within).unwrap_or(false),
+            answered => answered.unwrap_or(false),
+        }
+    }
+
+    fn try_ping(&self, within: Duration) -> Result<bool, ureq::Error> {
+        let request = self.agent.get(&self.ping).header(header::CONNECTION, "close");
+        let answer = request.config().timeout_global(Some(within)).build().call()?;
+        Ok(!matches!(answer.status().as_u16(), 502..=504))
     }
 
     fn try_post(

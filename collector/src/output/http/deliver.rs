@@ -1,5 +1,6 @@
 //! Delivering over HTTP: what to send next, and what the answer means for the parcel.
 
+use super::absence::Absence;
 use super::answer::{Answer, answer};
 use super::auth::Credentials;
 use super::client::{Client, Trouble};
@@ -10,9 +11,13 @@ use super::search::{Search, Verdict};
 use super::{HttpConfig, Server};
 use crate::output::{Cause, Failure, Limits, Output, Parcel};
 use anyhow::{Error, Result, anyhow};
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-/// An HTTP output.
+/// How long a ping may take.
+const PING: Duration = Duration::from_secs(2);
+
+/// An HTTP output: one request at a time, on a connection of its own.
 pub struct Http {
     server: Server,
     limits: Limits,
@@ -22,7 +27,24 @@ pub struct Http {
     fit: Fit,
     /// Of the parcel at hand.
     search: Search,
-    dead_letters: DeadLetters,
+    /// Of all outputs to the same server.
+    dead_letters: Arc<Mutex<DeadLetters>>,
+    absence: Absence,
+    /// What another attempt waits for, after a failure.
+    wanted: Wanted,
+    /// Why there was no answer the last time.
+    unanswered: String,
+}
+
+/// What makes another attempt worth it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// Nothing that can be looked at.
+    Time,
+    /// Another secret.
+    Secret,
+    /// The server's return.
+    Server,
 }
 
 impl Http {
@@ -30,7 +52,7 @@ impl Http {
     ///
     /// # Errors
     /// See [`super::open`].
-    pub fn new(config: &HttpConfig) -> Result<Self> {
+    pub fn new(config: &HttpConfig, dead_letters: Arc<Mutex<DeadLetters>>) -> Result<Self> {
         Ok(Self {
             server: config.server.clone(),
             limits: config.batch,
@@ -39,7 +61,10 @@ impl Http {
             gzip: config.gzip.then(Gzip::default),
             fit: Fit::default(),
             search: Search::default(),
-            dead_letters: DeadLetters::new(config.to_string(), config.dead_letters.as_ref())?,
+            dead_letters,
+            absence: Absence::default(),
+            wanted: Wanted::Time,
+            unanswered: String::new(),
         })
     }
 
@@ -54,8 +79,14 @@ impl Http {
         if left.is_some_and(|left| left.is_zero()) {
             return Err(Failure::later(anyhow!("no time is left")));
         }
+        self.wanted = Wanted::Secret;
         let authorization = self.credentials.header().map_err(Failure::Hold)?;
         let authorization = authorization.as_ref();
+        self.wanted = Wanted::Server;
+        let ping = left.map_or(PING, |left| left.min(PING));
+        if !self.absence.let_through(|| self.client.ping(ping)) {
+            return Err(Failure::later(Error::msg(self.unanswered.clone())));
+        }
         let reply = match &mut self.gzip {
             Some(gzip) => {
                 let body = gzip.compress(parcel.front(lines)).map_err(Failure::later)?;
@@ -67,9 +98,19 @@ impl Http {
             }
         };
         let reply = reply.map_err(|trouble| match trouble {
-            Trouble::Later(why) => Failure::later(why),
-            Trouble::Untrusted(why) => Failure::Hold(why),
+            Trouble::Later(why) => {
+                self.absence.unanswered();
+                self.unanswered = format!("{why:#}");
+                Failure::later(why)
+            }
+            Trouble::Untrusted(why) => {
+                self.wanted = Wanted::Time;
+                Failure::Hold(why)
+            }
         })?;
+        let by_gateway = matches!(reply.status, 502..=504);
+        self.absence.answered(by_gateway);
+        self.wanted = if by_gateway { Wanted::Server } else { Wanted::Time };
         Ok(answer(&self.server, &reply, lines, each_line(parcel, lines), SystemTime::now()))
     }
 
@@ -115,6 +156,7 @@ impl Http {
                 return Err(Failure::Later { why: self.error(words), after });
             }
             Answer::Denied(words) => {
+                self.wanted = Wanted::Secret;
                 if !self.credentials.refresh().map_err(Failure::Hold)? {
                     return Err(Failure::Hold(self.error(words)));
                 }
@@ -131,7 +173,8 @@ impl Http {
 
     fn keep(&mut self, parcel: &Parcel, lines: u64, bad: u64, words: &str) {
         let words = self.credentials.redact(words.to_owned());
-        self.dead_letters.keep(&words, bad, &parcel.front(lines).collect::<Vec<_>>());
+        let mut dead_letters = self.dead_letters.lock().unwrap_or_else(PoisonError::into_inner);
+        dead_letters.keep(&words, bad, &parcel.front(lines).collect::<Vec<_>>());
     }
 
     fn error(&self, words: String) -> Error {
@@ -149,16 +192,31 @@ impl Output for Http {
         self.limits
     }
 
+    /// One request, so that whatever concerns all requests to the server is heard of before the next one.
     fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure> {
-        while !parcel.is_done() {
-            let lines = self.search.next(parcel.lines(), parcel.lines_of_first());
-            // A plugin's batch may be larger than a request is to be.
-            let most = self.limits.lines.min(parcel.lines_within(self.limits.bytes));
-            let lines = lines.min(most).min(self.fit.most());
-            let answer = self.send(parcel, lines, deadline)?;
-            self.settle(parcel, lines, answer)?;
+        let lines = self.search.next(parcel.lines(), parcel.lines_of_first());
+        // A plugin's batch may be larger than a request is to be.
+        let most = self.limits.lines.min(parcel.lines_within(self.limits.bytes));
+        let lines = lines.min(most).min(self.fit.most());
+        let answer = self.send(parcel, lines, deadline)?;
+        self.settle(parcel, lines, answer)?;
+        if parcel.is_done() {
+            self.search = Search::default();
         }
-        self.search = Search::default();
         Ok(())
+    }
+
+    fn look(&mut self) -> bool {
+        match self.wanted {
+            Wanted::Time => false,
+            Wanted::Secret => self.credentials.refresh().unwrap_or(false),
+            Wanted::Server => self.absence.pinged(self.client.ping(PING)),
+        }
+    }
+
+    fn reopen(&mut self) {
+        if let Err(why) = self.credentials.refresh() {
+            log::warn!("{why:#}; the secret that was read before is still used");
+        }
     }
 }

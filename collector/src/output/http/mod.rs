@@ -1,5 +1,6 @@
 //! Lines over HTTP: InfluxDB 1, 2 and 3, and VictoriaMetrics.
 
+mod absence;
 mod address;
 mod answer;
 mod auth;
@@ -16,8 +17,10 @@ mod tls;
 
 use super::parcel::Limits;
 use super::secret::Secret;
+use dead_letters::DeadLetters;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// This crate logs requests as they are, with their secrets, at the level trace: it may not.
@@ -39,6 +42,8 @@ pub struct HttpConfig {
     pub gzip: bool,
     /// How much goes into one request, and how long lines wait for others.
     pub batch: Limits,
+    /// Requests that may be under way at once.
+    pub in_flight: usize,
     /// How long one request may take, from connecting to the end of the answer.
     pub timeout: Duration,
     /// Where lines go that the server refuses.
@@ -110,6 +115,7 @@ impl HttpConfig {
             ca_file: None,
             gzip: true,
             batch: Limits { lines: 5000, bytes: 4 << 20, wait: Duration::from_secs(1) },
+            in_flight: 2,
             timeout: Duration::from_secs(10),
             dead_letters: None,
         }
@@ -137,10 +143,16 @@ impl fmt::Display for HttpConfig {
     }
 }
 
-/// Opens it; the server need not be there yet, nor the file of its token.
+/// Opens it, once for each request that may be under way; the server need not be there yet, nor the file
+/// of its token.
 ///
 /// # Errors
 /// The CA file or the dead-letter file cannot be opened, or a variable with a secret is not set.
-pub fn open(config: &HttpConfig) -> anyhow::Result<Box<dyn super::Output>> {
-    Ok(Box::new(deliver::Http::new(config)?))
+pub fn open(config: &HttpConfig) -> anyhow::Result<Vec<Box<dyn super::Output>>> {
+    let dead_letters = DeadLetters::new(config.to_string(), config.dead_letters.as_ref())?;
+    let dead_letters = Arc::new(Mutex::new(dead_letters));
+    let open = || -> anyhow::Result<Box<dyn super::Output>> {
+        Ok(Box::new(deliver::Http::new(config, Arc::clone(&dead_letters))?))
+    };
+    (0..config.in_flight).map(|_| open()).collect()
 }

@@ -7,11 +7,11 @@ mod server;
 mod tls;
 mod trouble;
 
-use super::{Auth, HttpConfig, Server as Kind, open};
+use super::{Auth, HttpConfig, Server as Kind};
 use crate::output::parcel::testing::parcel;
 use crate::output::{Cause, Failure, Output, Parcel};
 use server::{Reaction, Request, Server};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For an answer that comes; whoever waits for it to fail sets a shorter one.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -26,8 +26,25 @@ fn config(server: &Server) -> HttpConfig {
     config
 }
 
-fn output(server: &Server) -> Box<dyn Output> {
+fn output(server: &Server) -> Patient {
     open(&config(server)).unwrap()
+}
+
+/// The first output, which makes all requests.
+fn open(config: &HttpConfig) -> anyhow::Result<Patient> {
+    Ok(Patient(super::open(config)?.remove(0)))
+}
+
+/// An output that delivers whole parcels: a request as long as there is no failure.
+struct Patient(Box<dyn Output>);
+
+impl Patient {
+    fn deliver(&mut self, parcel: &mut Parcel, end: Option<Instant>) -> Result<(), Failure> {
+        while !parcel.is_done() {
+            self.0.deliver(parcel, end)?;
+        }
+        Ok(())
+    }
 }
 
 /// Lines of one batch, each its own.
