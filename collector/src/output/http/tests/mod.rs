@@ -6,6 +6,7 @@ mod secrets;
 mod server;
 mod tls;
 mod trouble;
+mod waiting;
 
 use super::{Auth, HttpConfig, Server as Kind};
 use crate::output::parcel::testing::parcel;
