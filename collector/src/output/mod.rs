@@ -1,13 +1,11 @@
-//! Where lines go. Each output has its own thread, queue and books, and a spool if it is told to.
+//! Where lines go. Each output has its own threads, queue and books, and a spool if it is told to.
 //!
 //! The router hands every batch to every queue and never waits: an output that is slow or dead loses its
 //! own oldest lines, counted, and holds up nobody else.
 
-mod backoff;
 mod books;
 mod file;
 mod folder;
-mod gaps;
 pub(crate) mod host;
 pub mod http;
 mod outlet;
@@ -74,23 +72,29 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Something that takes parcels. One thread owns it.
+/// Something that takes parcels, one after the other. One thread owns it.
 pub trait Output: Send {
     /// How much a parcel is to hold.
     fn limits(&self) -> Limits {
         Limits::AT_ONCE
     }
 
-    /// Delivers what is left of a parcel, and says in it what became of each line. After a failure it is
-    /// called with the same parcel again, until nothing is left or the collector stops; a part that was
-    /// already delivered is not repeated. `Ok` with lines left means the same, at once. There is a
-    /// deadline once the collector stops.
+    /// Delivers what is left of a parcel, or a part of it, and says in it what became of each line. It is
+    /// called with the same parcel until nothing is left or the collector stops: at once after `Ok`, and
+    /// later after a failure. A part that was already delivered is not repeated. There is a deadline once
+    /// the collector stops.
     ///
     /// # Errors
     /// What went wrong, and with it what to do.
     fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure>;
 
-    /// Opens what it writes to again, because somebody has moved it away.
+    /// After a failure of this output: whether another attempt is worth it before the pause is over. Asked
+    /// every few seconds. By default an attempt costs no more than looking.
+    fn look(&mut self) -> bool {
+        true
+    }
+
+    /// Opens what it writes to again, because somebody has moved it away; reads secrets again.
     fn reopen(&mut self) {}
 }
 
@@ -99,7 +103,7 @@ pub trait Output: Send {
 pub struct OutputConfig {
     /// What it is.
     pub target: Target,
-    /// Bytes that may wait for it in memory.
+    /// Bytes that may wait for it in memory, those on their way among them.
     pub queue_bytes: usize,
     /// What may wait for it on disk.
     pub spool: Option<SpoolConfig>,
@@ -130,17 +134,18 @@ impl OutputConfig {
 }
 
 impl Target {
-    /// Opens it. Only what nothing can be done about later is an error: a server may be down.
+    /// Opens it: as many outputs as parcels may be under way at once. Only what nothing can be done about
+    /// later is an error: a server may be down.
     ///
     /// # Errors
     /// Names what cannot be opened, and why.
-    pub fn open(&self) -> Result<Box<dyn Output>> {
-        match self {
-            Self::Stdout => Ok(Box::new(stream::Stream::stdout()?)),
-            Self::File(path) => file::open(path),
-            Self::Socket(config) => socket::open(config),
-            Self::Http(config) => http::open(config),
-        }
+    pub fn open(&self) -> Result<Vec<Box<dyn Output>>> {
+        Ok(match self {
+            Self::Stdout => vec![Box::new(stream::Stream::stdout()?)],
+            Self::File(path) => vec![file::open(path)?],
+            Self::Socket(config) => vec![socket::open(config)?],
+            Self::Http(config) => http::open(config)?,
+        })
     }
 }
 

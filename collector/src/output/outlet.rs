@@ -1,9 +1,7 @@
 //! An output at work: its queue, its threads, and the router that feeds them all.
 
-use super::backoff::Backoff;
-use super::gaps::Gaps;
 use super::parcel::Parcel;
-use super::queue::{Queue, SPOOL_PAUSE, Snapshot};
+use super::queue::{Gaps, Pause, Queue, SPOOL_PAUSE, Snapshot, Turn};
 use super::spool::Spool;
 use super::{Failure, Output, OutputConfig};
 use crate::batch::Message;
@@ -12,14 +10,8 @@ use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender};
 use log::Level;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-
-/// Before an output that needs a person's help is tried again.
-const HOLD: Duration = Duration::from_secs(60);
-/// An outage of this length leaves a backlog, beside which the present is not to wait.
-const BACKLOG: Duration = Duration::from_secs(5);
+use std::time::Instant;
 
 /// A running output.
 #[derive(Debug)]
@@ -27,7 +19,6 @@ pub struct Outlet {
     name: String,
     urls: Vec<String>,
     queue: Arc<Queue>,
-    reopen: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -43,34 +34,28 @@ impl Outlet {
         // The spool first: it makes the folder in which refused lines are kept too.
         let spool = config.spool.as_ref().map(|spool| Spool::open(spool, &name)).transpose();
         let spool = spool.with_context(|| format!("output {name}: its spool"))?;
-        let output = config.target.open().with_context(|| format!("output {name}"))?;
+        let outputs = config.target.open().with_context(|| format!("output {name}"))?;
         let queue = Arc::new(Queue::new(config.queue_bytes, gaps, spool));
-        let reopen = Arc::new(AtomicBool::new(false));
         let found = queue.snapshot().total().recovered;
         if found > 0 {
             log::info!("output {name}: {found} lines recovered from its spool");
         }
         let urls = config.target.urls().to_vec();
-        let mut outlet = Self { name, urls, queue, reopen, threads: Vec::new() };
-        outlet.start_threads(output, gone)?;
+        let mut outlet = Self { name, urls, queue, threads: Vec::new() };
+        outlet.start_threads(outputs, &gone)?;
         Ok(outlet)
     }
 
-    fn start_threads(&mut self, output: Box<dyn Output>, gone: Sender<()>) -> Result<()> {
-        let name = || self.name.clone();
-        let sender = Sending {
-            name: name(),
-            output,
-            queue: Arc::clone(&self.queue),
-            reopen: Arc::clone(&self.reopen),
-            gone,
-        };
-        let mut threads = vec![thread("output", move || sender.run())?];
-        if self.queue.has_spool() {
-            let (name, queue) = (name(), Arc::clone(&self.queue));
-            threads.push(thread("spool", move || spool(&name, &queue))?);
+    fn start_threads(&mut self, outputs: Vec<Box<dyn Output>>, gone: &Sender<()>) -> Result<()> {
+        for (number, output) in outputs.into_iter().enumerate() {
+            let (name, queue) = (self.name.clone(), Arc::clone(&self.queue));
+            let sending = Sending { name, number, output, queue, reopened: 0, gone: gone.clone() };
+            self.threads.push(thread("output", move || sending.run())?);
         }
-        self.threads = threads;
+        if self.queue.has_spool() {
+            let (name, queue) = (self.name.clone(), Arc::clone(&self.queue));
+            self.threads.push(thread("spool", move || spool(&name, &queue))?);
+        }
         Ok(())
     }
 
@@ -98,9 +83,9 @@ impl Outlet {
         self.queue.snapshot()
     }
 
-    /// What it writes to is to be opened again, before the next line.
+    /// What it writes to is to be opened again, before the next line; and what failed is tried again.
     pub fn reopen(&self) {
-        self.reopen.store(true, Ordering::Relaxed);
+        self.queue.reopen();
     }
 
     /// There is no time left: what waits in no spool is lost.
@@ -128,12 +113,15 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
         .with_context(|| format!("starting the thread `{name}`"))
 }
 
-/// What an output's thread has.
+/// A sender: what one of an output's threads has.
 struct Sending {
     name: String,
+    /// Which of the output's senders it is.
+    number: usize,
     output: Box<dyn Output>,
     queue: Arc<Queue>,
-    reopen: Arc<AtomicBool>,
+    /// See [`Attempt::reopened`](super::queue::Attempt::reopened).
+    reopened: u64,
     gone: Sender<()>,
 }
 
@@ -146,26 +134,47 @@ enum After {
 impl Sending {
     fn run(mut self) {
         let limits = self.output.limits();
-        let mut backoff = Backoff::default();
-        while let Some(mut parcel) = self.queue.take(&limits) {
-            if let After::End = self.send(&mut parcel, &mut backoff) {
+        while let Some(mut parcel) = self.queue.take(self.number, &limits) {
+            if let After::End = self.send(&mut parcel) {
                 return;
             }
         }
     }
 
     /// Sends a parcel, as often as it takes.
-    fn send(&mut self, parcel: &mut Parcel, backoff: &mut Backoff) -> After {
+    fn send(&mut self, parcel: &mut Parcel) -> After {
         let name = &self.name;
-        let mut outage: Option<Outage> = None;
         while !parcel.is_done() {
-            if self.reopen.swap(false, Ordering::Relaxed) {
+            let attempt = match self.queue.turn(self.number) {
+                Turn::Go(attempt) => attempt,
+                Turn::Look => {
+                    let worth_it = self.output.look();
+                    self.queue.looked(worth_it);
+                    continue;
+                }
+                Turn::Over(why) => {
+                    if let Some(why) = why {
+                        log::error!("output {name}: still failing at the end: {why}");
+                    }
+                    self.queue.give_back(parcel);
+                    return After::End;
+                }
+            };
+            if std::mem::replace(&mut self.reopened, attempt.reopened) != attempt.reopened {
                 self.output.reopen();
             }
             let result = self.output.deliver(parcel, self.queue.deadline());
-            self.queue.account(parcel);
+            let settled = self.queue.account(parcel);
             let (level, why, pause) = match result {
-                Ok(()) => continue,
+                Ok(()) => {
+                    if settled > 0
+                        && let Some(lasted) = self.queue.worked(attempt)
+                    {
+                        let seconds = lasted.as_secs_f64();
+                        log::info!("output {name}: works again after {seconds:.1} s");
+                    }
+                    continue;
+                }
                 Err(Failure::Gone(why)) => {
                     log::warn!("output {name}: gone: {why:#}");
                     self.queue.give_back(parcel);
@@ -173,48 +182,15 @@ impl Sending {
                     let _ = self.gone.send(()); // nobody listens when the collector already stops
                     return After::End;
                 }
-                Err(Failure::Later { why, after }) => {
-                    (Level::Warn, format!("{why:#}"), backoff.next(after, fastrand::f64()))
-                }
-                Err(Failure::Hold(why)) => (Level::Error, format!("{why:#}"), HOLD),
+                Err(Failure::Later { why, after }) => (Level::Warn, why, Pause::Own(after)),
+                Err(Failure::Hold(why)) => (Level::Error, why, Pause::Hold),
             };
-            let now = outage.get_or_insert_with(|| Outage::new(Instant::now()));
-            if now.is_news(&why) {
+            let why = format!("{why:#}");
+            if self.queue.failed(self.number, attempt, &why, pause) {
                 log::log!(level, "output {name}: {why}; its lines wait");
             }
-            if !self.queue.failed(&why, pause) {
-                log::error!("output {name}: still failing at the end: {why}");
-                self.queue.give_back(parcel);
-                return After::End;
-            }
-        }
-        if let Some(outage) = outage {
-            let lasted = outage.since.elapsed();
-            log::info!("output {name}: works again after {:.1} s", lasted.as_secs_f64());
-            backoff.reset();
-            self.queue.works(lasted >= BACKLOG);
         }
         After::Next
-    }
-}
-
-/// While nothing is delivered.
-struct Outage {
-    since: Instant,
-    /// What was said about it last.
-    said: String,
-}
-
-impl Outage {
-    fn new(since: Instant) -> Self {
-        Self { since, said: String::new() }
-    }
-
-    /// Whether it fails for another reason than before.
-    fn is_news(&mut self, why: &str) -> bool {
-        let news = self.said != why;
-        self.said = why.to_owned();
-        news
     }
 }
 

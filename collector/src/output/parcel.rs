@@ -29,6 +29,8 @@ pub struct Parcel {
     items: Vec<Item>,
     /// The first item with lines left.
     at: usize,
+    /// Which of the output's senders has it.
+    pub(super) sender: usize,
     /// Where it goes at the moment, and what went where; what is not yet in the books.
     sent: Vec<(Arc<str>, Sent)>,
 }
@@ -103,7 +105,8 @@ impl Parcel {
             let lines_left = batch.lines;
             Item { batch, place, fate: Fate::default(), lines_left, offset: 0 }
         };
-        Self { items: batches.into_iter().map(item).collect(), at: 0, sent: Vec::new() }
+        let items = batches.into_iter().map(item).collect();
+        Self { items, at: 0, sender: 0, sent: Vec::new() }
     }
 
     /// Whether nothing is left.

@@ -15,6 +15,7 @@ const MOST_URLS: usize = 16;
 const LINES_RANGE: RangeInclusive<u64> = 1..=1_000_000;
 const BYTES_RANGE: RangeInclusive<u64> = 1024..=1 << 30;
 const WAIT_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+const IN_FLIGHT_RANGE: RangeInclusive<u64> = 1..=16;
 const TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(600);
 const CONNECTION_RANGE: RangeInclusive<Duration> =
@@ -36,6 +37,7 @@ pub(super) fn http(
     batch.lines = section.number("batch_lines", LINES_RANGE).unwrap_or(batch.lines);
     batch.bytes = section.size("batch_bytes", BYTES_RANGE).unwrap_or(batch.bytes);
     batch.wait = section.duration("batch_time", WAIT_RANGE).unwrap_or(batch.wait);
+    let in_flight = section.number("in_flight", IN_FLIGHT_RANGE);
     let timeout = section.duration("timeout", TIMEOUT_RANGE);
     let connection_age = section.duration("connection_age", CONNECTION_RANGE);
     let dead_letter_bytes = section.number("dead_letter_bytes", DEAD_LETTER_RANGE);
@@ -50,6 +52,7 @@ pub(super) fn http(
         client_cert: client_cert(section),
         gzip: section.flag("gzip").unwrap_or(default.gzip),
         batch,
+        in_flight: in_flight.map_or(default.in_flight, |number| number as usize),
         timeout: timeout.unwrap_or(default.timeout),
         connection_age: connection_age.unwrap_or(default.connection_age),
         ..default

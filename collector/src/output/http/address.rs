@@ -5,11 +5,10 @@ use anyhow::{Context, Result};
 use form_urlencoded::Serializer;
 use ureq::http::Uri;
 
-/// The URL that lines are posted to: the server's path, and what is written to. The interface of a
-/// link-local address is none of the server's business.
+/// The URL that lines are posted to: the server's path, and what is written to.
 ///
 /// # Errors
-/// Together they are longer than a URL may be.
+/// See [`page`].
 pub fn address(server: &Server, url: &Url) -> Result<Uri> {
     let mut query = Serializer::new(String::new());
     let path = match server {
@@ -37,8 +36,28 @@ pub fn address(server: &Server, url: &Url) -> Result<Uri> {
             "/write"
         }
     };
+    page(url, &format!("{path}?{}", query.finish()))
+}
+
+/// The URL at which the server says that it is there.
+///
+/// # Errors
+/// See [`page`].
+pub fn ping(server: &Server, url: &Url) -> Result<Uri> {
+    let path = match server {
+        Server::Influxdb1 { .. } | Server::Influxdb2 { .. } | Server::Influxdb3 { .. } => "/ping",
+        Server::Victoriametrics => "/health",
+    };
+    page(url, path)
+}
+
+/// A page of the server. The interface of a link-local address is none of the server's business.
+///
+/// # Errors
+/// It is longer than a URL may be.
+pub fn page(url: &Url, path: &str) -> Result<Uri> {
     let to = Url { host: url.host.without_zone(), ..url.clone() };
-    let to = format!("{to}{path}?{}", query.finish());
+    let to = format!("{to}{path}");
     to.parse().with_context(|| format!("{url} with its database is no URL"))
 }
 

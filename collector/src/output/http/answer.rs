@@ -96,6 +96,8 @@ pub fn answer<'a>(
         413 => Answer::Halve(words),
         408 | 425 | 429 | 500..=599 => Answer::Retry { after: retry_after(), words },
         401 => Answer::Denied(advise("correct the token, or the user and the password".into())),
+        // A proxy's; the client knows what to do about it.
+        407 => Answer::Denied(if text.is_empty() { words } else { text }),
         403 => Answer::Denied(advise(format!("allow us to write to {}", place(server)))),
         404 => Answer::Hold(advise(missing(server))),
         300..=399 => Answer::Hold(advise(

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use ureq::http::{HeaderValue, Response, Uri, header};
-use ureq::{Agent, Body, Proxy, ProxyProtocol, SendBody};
+use ureq::{Agent, Body, Proxy, ProxyProtocol, RequestBuilder, SendBody};
 
 /// Of an answer, no more is read.
 const LONGEST_ANSWER: u64 = 64 << 10;
@@ -29,6 +29,8 @@ pub struct Client {
     /// Named by the configuration, whatever the server speaks.
     proxy: Option<Url>,
     post_to: Uri,
+    /// Where the server says that it is there.
+    ping: Uri,
     timeout: Duration,
     /// How old a connection gets.
     connection_age: Duration,
@@ -73,6 +75,7 @@ impl Client {
         let plain = plain.map(|proxy| proxy.to_string().parse()).transpose()?;
         Ok(Self {
             post_to: address::address(&config.server, &url)?,
+            ping: address::ping(&config.server, &url)?,
             way: Way { url, tls, proxy: plain, begins: Arc::default() },
             proxy,
             timeout: config.timeout,
@@ -80,11 +83,6 @@ impl Client {
             link: None,
             cut: false,
         })
-    }
-
-    /// For requests beside the deliveries.
-    pub fn agent(&self) -> Agent {
-        self.agent.clone()
     }
 
     /// Posts a body and waits for the answer, no longer than configured and no longer than told.
@@ -121,6 +119,47 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Whether the server is there: it answers within this time, and not a gateway for it that says that it
+    /// is away.
+    pub fn ping(&mut self, credentials: &Credentials, within: Duration) -> bool {
+        let answer = self.get(&self.ping.clone(), credentials, within);
+        answer.is_ok_and(|answer| !matches!(answer.status().as_u16(), 502..=504))
+    }
+
+    /// Asks for a page of the server, by a connection of its own.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub fn get(
+        &mut self,
+        page: &Uri,
+        credentials: &Credentials,
+        within: Duration,
+    ) -> Result<Response<Body>> {
+        self.link = None;
+        let link = self.link(credentials)?;
+        let request = link.agent.get(page).header(header::CONNECTION, "close");
+        let request = self.introduced(request, credentials);
+        let request = request.config().timeout_global(Some(within)).build();
+        self.way.begins.store(true, Ordering::Relaxed);
+        Ok(request.call()?)
+    }
+
+    /// A request with the headers that say who we are.
+    fn introduced<B>(
+        &self,
+        mut request: RequestBuilder<B>,
+        credentials: &Credentials,
+    ) -> RequestBuilder<B> {
+        for (name, value) in credentials.headers() {
+            request = request.header(name, value);
+        }
+        if let (Some(login), Some(_)) = (credentials.login(), &self.way.proxy) {
+            request = request.header(header::PROXY_AUTHORIZATION, login.header);
+        }
+        request
     }
 
     /// The connection, unless it is too old or was made for another user of the proxy; else a new one,
@@ -176,12 +215,7 @@ impl Client {
         if length > ASKED_FOR || self.cut {
             request = request.header(header::EXPECT, "100-continue");
         }
-        for (name, value) in credentials.headers() {
-            request = request.header(name, value);
-        }
-        if let (Some(login), Some(_)) = (credentials.login(), &self.way.proxy) {
-            request = request.header(header::PROXY_AUTHORIZATION, login.header);
-        }
+        let request = self.introduced(request, credentials);
         let request = request.config().timeout_global(Some(timeout)).build();
         self.way.begins.store(true, Ordering::Relaxed);
         read(request.send(SendBody::from_reader(&mut Slices::new(body)))?)

@@ -97,8 +97,6 @@ struct ToProxy<In> {
     for_whom: String,
 }
 
-const POST: &[u8] = b"POST ";
-
 impl<In: Transport> Transport for ToProxy<In> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.transport.buffers()
@@ -109,8 +107,8 @@ impl<In: Transport> Transport for ToProxy<In> {
             return self.transport.transmit_output(amount, timeout);
         }
         let head = self.transport.buffers().output()[..amount].to_vec();
-        let target = head.strip_prefix(POST).ok_or(Error::BadUri("no POST".to_owned()))?;
-        let head = [POST, self.for_whom.as_bytes(), target].concat();
+        let target = memchr::memchr(b' ', &head).ok_or(Error::BadUri("no target".to_owned()))? + 1;
+        let head = [&head[..target], self.for_whom.as_bytes(), &head[target..]].concat();
         for part in head.chunks(amount) {
             self.transport.buffers().output()[..part.len()].copy_from_slice(part);
             self.transport.transmit_output(part.len(), timeout)?;

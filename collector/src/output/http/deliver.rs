@@ -2,34 +2,53 @@
 
 use super::answer::{Answer, answer};
 use super::auth::Credentials;
-use super::client::{Client, Trouble};
 use super::dead_letters::DeadLetters;
 use super::failover::Failover;
 use super::fit::Fit;
 use super::payload::Gzip;
 use super::search::{Search, Verdict};
+use super::site::{Request, Site, left};
 use super::tls::Tls;
 use super::{HttpConfig, Server};
 use crate::output::{Cause, Failure, Limits, Output, Parcel};
-use anyhow::{Error, Result, anyhow};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use anyhow::{Error, Result};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
 
-/// An HTTP output.
+/// An HTTP output: one request at a time, on a connection of its own.
 pub struct Http {
     name: String,
     server: Server,
     limits: Limits,
-    /// One for each URL, and the URLs.
-    clients: Vec<Client>,
-    urls: Vec<Arc<str>>,
+    /// One for each URL.
+    sites: Vec<Site>,
     failover: Failover,
     credentials: Credentials,
+    /// Another attempt waits for another secret.
+    denied: bool,
     gzip: Option<Gzip>,
     fit: Fit,
     /// Of the parcel at hand.
     search: Search,
-    dead_letters: DeadLetters,
+    shared: Arc<Shared>,
+}
+
+/// What the senders of one output have in common.
+pub struct Shared {
+    /// Set where the URLs need it.
+    pub tls: Option<Arc<Tls>>,
+    dead_letters: Mutex<DeadLetters>,
+}
+
+impl Shared {
+    /// Reads certificates and opens the file of refused lines.
+    ///
+    /// # Errors
+    /// See [`super::open`].
+    pub fn new(config: &HttpConfig) -> Result<Arc<Self>> {
+        let dead_letters = DeadLetters::new(config.to_string(), config.dead_letters.as_ref())?;
+        Ok(Arc::new(Self { tls: Tls::of(config)?, dead_letters: Mutex::new(dead_letters) }))
+    }
 }
 
 impl Http {
@@ -37,23 +56,20 @@ impl Http {
     ///
     /// # Errors
     /// See [`super::open`].
-    pub fn new(config: &HttpConfig) -> Result<Self> {
-        // Certificates take memory, which those who do not need them are spared.
-        let tls = config.urls[0].starts_with("https://").then(|| Tls::new(config)).transpose()?;
-        let tls = tls.map(Arc::new);
-        let client = |url: &String| Client::new(config, url, tls.clone());
+    pub fn new(config: &HttpConfig, shared: &Arc<Shared>) -> Result<Self> {
+        let site = |url: &String| Site::new(config, url, shared.tls.clone());
         Ok(Self {
             name: config.to_string(),
             server: config.server.clone(),
             limits: config.batch,
-            clients: config.urls.iter().map(client).collect::<Result<_>>()?,
-            urls: config.urls.iter().map(|url| url.as_str().into()).collect(),
+            sites: config.urls.iter().map(site).collect::<Result<_>>()?,
             failover: Failover::new(config.urls.len()),
             credentials: Credentials::new(config)?,
+            denied: false,
             gzip: config.gzip.then(Gzip::default),
             fit: Fit::default(),
             search: Search::default(),
-            dead_letters: DeadLetters::new(config.to_string(), config.dead_letters.as_ref())?,
+            shared: Arc::clone(shared),
         })
     }
 
@@ -63,37 +79,42 @@ impl Http {
         at: usize,
         parcel: &Parcel,
         lines: u64,
-        left: Option<Duration>,
+        deadline: Option<Instant>,
     ) -> Result<Answer, Failure> {
-        let (client, credentials) = (&mut self.clients[at], &self.credentials);
+        let (site, credentials) = (&mut self.sites[at], &self.credentials);
+        let left = left(deadline)?;
         let reply = match &mut self.gzip {
             Some(gzip) => {
                 let body = gzip.compress(parcel.front(lines)).map_err(Failure::later)?;
-                client.post(&[body], true, credentials, left)
+                site.post(&Request { body: &[body], gzip: true, left }, credentials)
             }
             None => {
                 let body: Vec<&[u8]> = parcel.front(lines).collect();
-                client.post(&body, false, credentials, left)
+                site.post(&Request { body: &body, gzip: false, left }, credentials)
             }
-        };
-        let reply = match reply {
-            Ok(reply) => reply,
-            Err(Trouble::Later(why)) => return Err(Failure::later(why)),
-            Err(Trouble::Hold(why)) => return Err(Failure::Hold(why)),
-            Err(Trouble::Denied(words)) => return Ok(Answer::Denied(words)),
-        };
+        }?;
         Ok(answer(&self.server, &reply, lines, each_line(parcel, lines), SystemTime::now()))
     }
 
     /// What an answer means for the first lines, which it is about.
-    fn settle(&mut self, parcel: &mut Parcel, lines: u64, answer: Answer) -> Result<(), Failure> {
+    fn settle(
+        &mut self,
+        at: usize,
+        parcel: &mut Parcel,
+        lines: u64,
+        answer: Answer,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failure> {
         match answer {
             Answer::Done => {
+                self.sites[at].trusted = true;
                 self.fit.fitted(lines);
                 self.search.accepted(lines);
                 parcel.delivered(lines);
             }
             Answer::Except(refusals) => {
+                self.sites[at].trusted |= (refusals.len() as u64) < lines;
+                self.doubt(at, &refusals[0].words, deadline)?;
                 self.search.named();
                 let mut at = 0;
                 for refusal in refusals {
@@ -104,11 +125,19 @@ impl Http {
                 parcel.delivered(lines - at);
             }
             Answer::Refused(words) => {
+                self.doubt(at, &words, deadline)?;
                 self.search.refused(lines, Some(lines));
                 self.give_up(parcel, lines, Cause::Rejected, &words);
             }
             Answer::Bad { dropped, words } => {
-                if self.search.refused(lines, dropped) == Verdict::GiveUp {
+                self.sites[at].trusted |= dropped.is_some_and(|dropped| dropped < lines);
+                let mut search = self.search.clone();
+                let verdict = search.refused(lines, dropped);
+                if verdict == Verdict::GiveUp {
+                    self.doubt(at, &words, deadline)?;
+                }
+                self.search = search;
+                if verdict == Verdict::GiveUp {
                     // Beyond the budget it stays unknown which of them are bad, but not whose they are.
                     let bad = dropped.unwrap_or(lines).min(lines);
                     self.keep(parcel, lines, bad, &words);
@@ -119,26 +148,33 @@ impl Http {
             Answer::Halve(words) => {
                 self.fit.too_many(lines);
                 if lines == 1 {
+                    self.doubt(at, &words, deadline)?;
                     self.search.accepted(1);
                     self.give_up(parcel, 1, Cause::TooLong, &words);
                 }
             }
             Answer::Retry { after, words } => {
-                return Err(Failure::Later { why: self.error(words), after });
+                return Err(Failure::Later { why: Error::msg(words), after });
             }
             Answer::Denied(words) => {
+                self.denied = true;
                 if !self.credentials.refresh().map_err(Failure::Hold)? {
-                    return Err(Failure::Hold(self.error(words)));
+                    return Err(Failure::Hold(Error::msg(words)));
                 }
             }
-            Answer::Hold(words) => return Err(Failure::Hold(self.error(words))),
+            Answer::Hold(words) => return Err(Failure::Hold(Error::msg(words))),
         }
         Ok(())
     }
 
+    fn doubt(&mut self, at: usize, words: &str, deadline: Option<Instant>) -> Result<(), Failure> {
+        self.sites[at].doubt(words, &self.server, &self.credentials, deadline)
+    }
+
     /// A URL keeps the lines. Says so when another one had them before.
     fn works(&mut self, at: usize) {
-        let (name, url) = (&self.name, &self.urls[at]);
+        self.denied = false;
+        let (name, url) = (&self.name, &self.sites[at].url);
         match self.failover.worked(at, Instant::now()) {
             Some(_) if at == 0 => {
                 log::info!("output {name}: {url} works again: its lines go there");
@@ -151,10 +187,15 @@ impl Http {
     /// A URL failed, and with the last of them the output.
     fn fails(&mut self, at: usize, parcel: &mut Parcel, failure: Failure) -> Result<(), Failure> {
         parcel.failed();
-        if self.urls.len() == 1 {
+        // Afterwards another server may answer there, and after a person's help the lines may be good.
+        self.sites[at].trusted = false;
+        if !matches!(failure, Failure::Later { .. }) {
+            self.search = Search::default();
+        }
+        if self.sites.len() == 1 {
             return Err(failure);
         }
-        let failure = failure.at(&self.urls[at]);
+        let failure = failure.at(&self.sites[at].url);
         self.failover.failed(at, failure, Instant::now()).map_or(Ok(()), Err)
     }
 
@@ -164,12 +205,9 @@ impl Http {
     }
 
     fn keep(&mut self, parcel: &Parcel, lines: u64, bad: u64, words: &str) {
-        let words = self.credentials.redact(words.to_owned());
-        self.dead_letters.keep(&words, bad, &parcel.front(lines).collect::<Vec<_>>());
-    }
-
-    fn error(&self, words: String) -> Error {
-        Error::msg(self.credentials.redact(words))
+        let dead_letters = self.shared.dead_letters.lock();
+        let mut dead_letters = dead_letters.unwrap_or_else(PoisonError::into_inner);
+        dead_letters.keep(words, bad, &parcel.front(lines).collect::<Vec<_>>());
     }
 }
 
@@ -183,29 +221,43 @@ impl Output for Http {
         self.limits
     }
 
+    /// One request, so that whatever concerns all requests to the server is heard of before the next one.
     fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure> {
-        while !parcel.is_done() {
-            let lines = self.search.next(parcel.lines(), parcel.lines_of_first());
-            // A plugin's batch may be larger than a request is to be.
-            let most = self.limits.lines.min(parcel.lines_within(self.limits.bytes));
-            let lines = lines.min(most).min(self.fit.most());
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Err(Failure::later(anyhow!("no time is left")));
-            }
-            self.credentials.read().map_err(Failure::Hold)?;
-            let at = self.failover.next(Instant::now());
-            parcel.goes_to(&self.urls[at]);
-            let answer = self.send(at, parcel, lines, left);
-            let before = parcel.lines();
-            let result = answer.and_then(|answer| self.settle(parcel, lines, answer));
-            match result {
-                Ok(()) if parcel.lines() < before => self.works(at),
-                Ok(()) => {} // the same again, or less of it
-                Err(failure) => self.fails(at, parcel, failure)?,
-            }
+        let lines = self.search.next(parcel.lines(), parcel.lines_of_first());
+        // A plugin's batch may be larger than a request is to be.
+        let most = self.limits.lines.min(parcel.lines_within(self.limits.bytes));
+        let lines = lines.min(most).min(self.fit.most());
+        if let Err(why) = self.credentials.read() {
+            self.denied = true;
+            return Err(Failure::Hold(why));
         }
-        self.search = Search::default();
+        let at = self.failover.next(Instant::now());
+        parcel.goes_to(&self.sites[at].url);
+        let before = parcel.lines();
+        let answer = self.send(at, parcel, lines, deadline);
+        let result = answer.and_then(|answer| self.settle(at, parcel, lines, answer, deadline));
+        match result {
+            Ok(()) if parcel.lines() < before => self.works(at),
+            Ok(()) => {} // the same again, or less of it
+            Err(failure) => self.fails(at, parcel, failure)?,
+        }
+        if parcel.is_done() {
+            self.search = Search::default();
+        }
         Ok(())
+    }
+
+    fn look(&mut self) -> bool {
+        if self.denied {
+            return self.credentials.refresh().unwrap_or(false);
+        }
+        let credentials = &self.credentials;
+        self.sites.iter_mut().any(|site| site.returned(credentials))
+    }
+
+    fn reopen(&mut self) {
+        if let Err(why) = self.credentials.refresh() {
+            log::warn!("{why:#}; the secret that was read before is still used");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Lines over HTTP: InfluxDB 1, 2 and 3, and VictoriaMetrics.
 
+mod absence;
 mod address;
 mod answer;
 mod auth;
@@ -14,6 +15,7 @@ mod pin;
 mod probe;
 mod refusals;
 mod search;
+mod site;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -24,6 +26,7 @@ pub use url::Url;
 use super::parcel::Limits;
 use super::secret::Secret;
 use ::http::HeaderName;
+use deliver::{Http, Shared};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::fmt;
 use std::path::PathBuf;
@@ -54,6 +57,8 @@ pub struct HttpConfig {
     pub gzip: bool,
     /// How much goes into one request, and how long lines wait for others.
     pub batch: Limits,
+    /// Requests that may be under way at once.
+    pub in_flight: usize,
     /// How long one request may take, from connecting to the end of the answer.
     pub timeout: Duration,
     /// How old a connection gets: then the server's name is looked up again.
@@ -166,6 +171,7 @@ impl HttpConfig {
             client_cert: None,
             gzip: true,
             batch: Limits { lines: 5000, bytes: 4 << 20, wait: Duration::from_secs(1) },
+            in_flight: 2,
             timeout: Duration::from_secs(10),
             connection_age: Duration::from_secs(300),
             dead_letters: None,
@@ -208,13 +214,17 @@ impl fmt::Display for HttpConfig {
     }
 }
 
-/// Opens it; the server need not be there yet, nor the file of its token.
+/// Opens it, once for each request that may be under way; the server need not be there yet, nor the file
+/// of its token.
 ///
 /// # Errors
 /// The files of certificates or the dead-letter file cannot be opened, or a variable with a secret is not
 /// set.
-pub fn open(config: &HttpConfig) -> anyhow::Result<Box<dyn super::Output>> {
-    let mut http = deliver::Http::new(config)?;
-    http.ask_for_its_name(config);
-    Ok(Box::new(http))
+pub fn open(config: &HttpConfig) -> anyhow::Result<Vec<Box<dyn super::Output>>> {
+    let shared = Shared::new(config)?;
+    let open =
+        |_| -> anyhow::Result<Box<dyn super::Output>> { Ok(Box::new(Http::new(config, &shared)?)) };
+    let outputs = (0..config.in_flight).map(open).collect();
+    probe::start(config, shared.tls.clone());
+    outputs
 }

@@ -3,48 +3,51 @@
 //! A thread of its own asks, by a connection of its own: nothing waits for the answer. Without one there
 //! is nothing to say, since the first delivery tells what is wrong.
 
-use super::{HttpConfig, Server, refusals};
-use anyhow::{Result, bail};
+use super::auth::Credentials;
+use super::client::Client;
+use super::tls::Tls;
+use super::{HttpConfig, Server, Url, address, refusals};
+use anyhow::{Result, anyhow, bail};
 use std::io::Read;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use ureq::Agent;
-use ureq::http::{HeaderMap, HeaderValue, header};
+use ureq::http::HeaderMap;
 
 /// No longer than this is waited for the answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Of an answer, no more is read. The version of VictoriaMetrics comes after its other metrics.
 const LONGEST_ANSWER: u64 = 1 << 20;
 
-/// Asks, and logs the answer.
-pub fn start(config: &HttpConfig, agent: Agent, authorization: Option<HeaderValue>) {
-    let (output, patience) = (config.to_string(), PATIENCE.min(config.timeout));
-    let path = match config.server {
-        Server::Victoriametrics => "/metrics",
-        _ => "/ping",
-    };
-    let url = format!("{}{path}", config.url);
-    let run = move || match ask(&agent, &url, authorization, patience) {
-        Ok(name) => log::info!("output {output}: {} answers there", refusals::shorten(&name)),
-        Err(why) => log::debug!("output {output}: who is it? {url}: {why:#}"),
+/// Asks each URL, and logs the answers.
+pub fn start(config: &HttpConfig, tls: Option<Arc<Tls>>) {
+    let config = config.clone();
+    let run = move || {
+        for url in &config.urls {
+            match ask(&config, url, tls.clone()) {
+                Ok(name) => {
+                    log::info!("output {config}: {} answers at {url}", refusals::shorten(&name));
+                }
+                Err(why) => log::debug!("output {config}: who answers at {url}? {why:#}"),
+            }
+        }
     };
     if let Err(why) = thread::Builder::new().name("probe".to_owned()).spawn(run) {
         log::debug!("the thread `probe` cannot be started: {why}");
     }
 }
 
-fn ask(
-    agent: &Agent,
-    url: &str,
-    authorization: Option<HeaderValue>,
-    patience: Duration,
-) -> Result<String> {
-    // Not kept: the deliveries have a connection of their own.
-    let mut request = agent.get(url).header(header::CONNECTION, "close");
-    if let Some(value) = authorization {
-        request = request.header(header::AUTHORIZATION, value);
-    }
-    let (head, body) = request.config().timeout_global(Some(patience)).build().call()?.into_parts();
+fn ask(config: &HttpConfig, url: &str, tls: Option<Arc<Tls>>) -> Result<String> {
+    let path = match config.server {
+        Server::Victoriametrics => "/metrics",
+        _ => "/ping",
+    };
+    let page = address::page(&Url::parse(url).map_err(|why| anyhow!(why))?, path)?;
+    // With a token that is not there yet, it is asked without.
+    let credentials = Credentials::new(config)?;
+    let mut client = Client::new(config, url, tls)?;
+    let answer = client.get(&page, &credentials, PATIENCE.min(config.timeout))?;
+    let (head, body) = answer.into_parts();
     let mut text = Vec::new();
     body.into_reader().take(LONGEST_ANSWER).read_to_end(&mut text)?;
     match name(&head.headers, &String::from_utf8_lossy(&text)) {
@@ -81,6 +84,7 @@ fn name(headers: &HeaderMap, body: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ureq::http::HeaderValue;
 
     #[test]
     fn servers_are_named_by_what_they_tell() {

@@ -37,6 +37,15 @@ impl Tls {
         Ok(Self { ca_file, client, read: Mutex::new(Read { config: read, looks }) })
     }
 
+    /// Shared by the connections of an output; none where no URL needs it, since certificates take memory.
+    ///
+    /// # Errors
+    /// See [`Self::new`].
+    pub fn of(config: &HttpConfig) -> Result<Option<Arc<Self>>> {
+        let needed = config.urls[0].starts_with("https://");
+        Ok(needed.then(|| Self::new(config)).transpose()?.map(Arc::new))
+    }
+
     /// As the files are now. While they are wrong, what they held before stays in use.
     pub fn config(&self) -> Arc<ClientConfig> {
         let mut known = self.read.lock().unwrap_or_else(PoisonError::into_inner);

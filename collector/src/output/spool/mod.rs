@@ -11,6 +11,7 @@
 mod bounds;
 mod record;
 mod recover;
+mod restore;
 mod segment;
 mod sums;
 mod sync;
@@ -134,7 +135,7 @@ pub struct Spool {
     /// As above.
     read_failed: bool,
     /// Held as long as the spool.
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Spool {
@@ -157,7 +158,7 @@ impl Spool {
             new_file: false,
             sync_failed: false,
             read_failed: false,
-            _lock: lock,
+            lock,
         };
         let recovered = spool.recover()?;
         Ok((spool, recovered))
@@ -185,7 +186,7 @@ impl Spool {
         Ok(recovered.into_values().collect())
     }
 
-    /// Writes a batch at the end. Whole segments go to make room for it, the oldest first, but none
+    /// Writes a batch at the end, in a folder made again if it was removed. Whole segments go to make room for it, the oldest first, but none
     /// with batches that were taken and are not done; when that is not enough, the batch itself is lost.
     /// What is lost is added to `lost`, also when the call fails.
     ///
@@ -200,6 +201,7 @@ impl Spool {
             lost.push((stretch, Cause::SpoolError));
             return Ok(());
         };
+        self.restore()?;
         self.expire(batch.tick.time_ns, lost);
         if !self.make_room(header.record_length(), lost) {
             lost.push((stretch, Cause::SpoolFull));

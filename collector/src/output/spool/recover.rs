@@ -1,11 +1,15 @@
 //! The folder of a spool, and what an earlier run left in it.
 
+use super::restore::leads_to;
 use super::segment::Segment;
 use anyhow::{Context, Result};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+/// Its name in the folder.
+const LOCK: &str = "lock";
 
 /// A folder's lock. It is let go on purpose: a child between fork and exec has the file open as well.
 #[derive(Debug)]
@@ -22,7 +26,7 @@ impl Lock {
             .mode(0o700)
             .create(folder)
             .with_context(|| format!("the spool's folder {} cannot be made", folder.display()))?;
-        let path = folder.join("lock");
+        let path = folder.join(LOCK);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).with_context(|| path.display().to_string())?;
@@ -45,6 +49,13 @@ impl Lock {
         // cut a file costs a write to the disk.
         let _ = file.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0);
         Ok(Self(file))
+    }
+}
+
+impl Lock {
+    /// Whether it is the lock of the folder that is there now.
+    pub fn is_in(&self, folder: &Path) -> bool {
+        leads_to(&folder.join(LOCK), &self.0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One file of the spool.
 
 use super::record::{DONE, HEADER_MAX, Header, MAGIC, STATE_AT};
+use super::restore::leads_to;
 use super::sums::Sums;
 use super::{Lost, Place};
 use crate::batch::Batch;
@@ -92,9 +93,15 @@ impl Segment {
         }
     }
 
-    /// Gives back what the system holds open for it; it is opened again when it is needed.
+    /// Gives back what the system holds open for it; it is opened again when it is needed. A file that was
+    /// removed stays open: what it holds is nowhere else.
     pub fn close(&mut self) {
-        self.file = None;
+        self.file.take_if(|file| leads_to(&self.path, file));
+    }
+
+    /// Whether its path leads to its file.
+    pub fn is_there(&self) -> bool {
+        self.file.as_ref().is_none_or(|file| leads_to(&self.path, file))
     }
 
     pub fn path(&self) -> &Path {

@@ -137,7 +137,7 @@ fn exact(manner: Manner, batches: &[String]) -> usize {
     config.server = manner.kind();
     config.dead_letters = Some(DeadLetterConfig { path: dead.clone(), bytes: 1 << 20 });
     let mut parcel = parcel(batches);
-    open(&config).deliver(&mut parcel, None).unwrap();
+    open(&config).unwrap().deliver(&mut parcel, None).unwrap();
 
     let text = batches.concat();
     let (bad, good): (BTreeSet<&str>, BTreeSet<&str>) =
@@ -177,7 +177,7 @@ fn without_a_bad_line_there_is_one_request() {
         let server = start(manner);
         let mut config = config(&server.0);
         config.server = manner.kind();
-        open(&config).deliver(&mut parcel(&batches(5, 1000, |_| false)), None).unwrap();
+        open(&config).unwrap().deliver(&mut parcel(&batches(5, 1000, |_| false)), None).unwrap();
         assert_eq!((server.0.requests().len(), server.1.lock().unwrap().len()), (1, 5000));
     }
 }
@@ -206,7 +206,7 @@ fn beyond_the_budget_every_line_is_still_counted_once() {
         config.server = manner.kind();
         // A whole batch is good; in the others every second line is bad.
         let mut parcel = parcel(&batches(10, 500, |i| i % 2 == 0 && i < 4500));
-        open(&config).deliver(&mut parcel, None).unwrap();
+        open(&config).unwrap().deliver(&mut parcel, None).unwrap();
         let (delivered, rejected, _) = fates(&mut parcel);
         assert_eq!(delivered + rejected, 5000, "{manner:?}");
         assert_eq!(parcel.items()[9].fate.delivered, 500, "{manner:?}");

@@ -23,7 +23,7 @@ fn waits(kind: Kind, status: u16, body: &'static str, requests: usize) -> String
     let (server, mended) = until_mended(status, body);
     let mut config = config(&server);
     config.server = kind;
-    let mut output = open(&config);
+    let mut output = open(&config).unwrap();
     let mut parcel = parcel(&[lines(3000), lines(2000)]);
     let why = held(output.deliver(&mut parcel, None));
     assert_eq!(fates(&mut parcel), (0, 0, 0), "{status} {body}");

@@ -3,22 +3,23 @@
 mod ages;
 mod answers;
 mod bad_lines;
-mod misconfigured;
 mod certificates;
 mod failover;
 mod headers;
+mod misconfigured;
 mod proxy;
 mod secrets;
 mod server;
 mod tls;
 mod trouble;
+mod waiting;
 
-use super::deliver::Http;
+use super::deliver::{Http, Shared};
 use super::{Auth, HttpConfig, Server as Kind};
 use crate::output::parcel::testing::parcel;
 use crate::output::{Cause, Failure, Output, Parcel};
 use server::{Reaction, Request, Server};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For an answer that comes; whoever waits for it to fail sets a shorter one.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -33,13 +34,25 @@ fn config(server: &Server) -> HttpConfig {
     config
 }
 
-/// Without asking for the server's name.
-fn open(config: &HttpConfig) -> Http {
-    Http::new(config).unwrap()
+fn output(server: &Server) -> Patient {
+    open(&config(server)).unwrap()
 }
 
-fn output(server: &Server) -> Http {
-    open(&config(server))
+/// One sender of an output, which makes all requests.
+fn open(config: &HttpConfig) -> anyhow::Result<Patient> {
+    Ok(Patient(Box::new(Http::new(config, &Shared::new(config)?)?)))
+}
+
+/// An output that delivers whole parcels: a request as long as there is no failure.
+struct Patient(Box<dyn Output>);
+
+impl Patient {
+    fn deliver(&mut self, parcel: &mut Parcel, end: Option<Instant>) -> Result<(), Failure> {
+        while !parcel.is_done() {
+            self.0.deliver(parcel, end)?;
+        }
+        Ok(())
+    }
 }
 
 /// Lines of one batch, each its own.
@@ -98,7 +111,7 @@ fn lines_arrive_uncompressed_when_asked_to_and_no_request_is_larger_than_configu
     let mut config = config(&server);
     config.gzip = false;
     let batches = [lines(3000), lines(1), lines(2000)];
-    open(&config).deliver(&mut parcel(&batches), None).unwrap();
+    open(&config).unwrap().deliver(&mut parcel(&batches), None).unwrap();
     let requests = server.requests();
     let bodies: Vec<&str> = requests.iter().map(|request| &*request.body).collect();
     let sizes: Vec<usize> = bodies.iter().map(|body| body.lines().count()).collect();
@@ -148,7 +161,7 @@ fn a_server_that_refuses_a_long_body_before_it_is_read_is_understood() {
     let server = Server::with(|_| Reaction::status(204), None, Some(200_000));
     let mut config = config(&server);
     config.gzip = false;
-    let mut output = open(&config);
+    let mut output = open(&config).unwrap();
     // Longer than what the kernel buffers: the server closes while we write.
     let line = format!("m s=\"{}\" 1\n", "x".repeat(990));
     let mut parcel = parcel(&[line.repeat(8000)]);

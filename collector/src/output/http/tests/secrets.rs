@@ -52,7 +52,7 @@ fn a_changed_token_is_read_at_once_and_none_is_ever_shown() {
     config.server = Kind::Influxdb2 { org: "o".into(), bucket: "b".into() };
     config.auth = Auth::Token(Secret::File(token.clone()));
     config.dead_letters = Some(DeadLetterConfig { path: dead.clone(), bytes: 10_000 });
-    let mut output = open(&config);
+    let mut output = open(&config).unwrap();
     let mut parcel = parcel(&["a v=1 1\nbad v=1 1\n"]);
     let mut said = vec![format!("{config:?} {config}")];
 
@@ -90,7 +90,7 @@ fn the_password_of_a_user_is_sent_as_basic_authentication_and_not_told_in_either
     fs::write(&file, "passphrase").unwrap();
     let mut config = config(&server);
     config.auth = Auth::Basic { username: "user".into(), password: Secret::File(file) };
-    let why = held(open(&config).deliver(&mut parcel(&["a v=1 1\n"]), None));
+    let why = held(open(&config).unwrap().deliver(&mut parcel(&["a v=1 1\n"]), None));
     let words = "403 Authorization: Basic [secret], not Basic [secret], user:[secret]: allow us";
     assert!(why.starts_with(words), "{why}");
     let basic = server.requests()[0].header("authorization").unwrap().to_owned();

@@ -46,7 +46,7 @@ pub fn deliver(name: &str, ca: &str, server: Arc<ServerConfig>) -> Result<Vec<Re
     let mut config = config(&server);
     config.urls = vec![format!("https://{name}:{}", server.port())];
     config.ca_file = Some(ca_file);
-    let mut output = open(&config);
+    let mut output = open(&config).unwrap();
     for _ in 0..2 {
         match output.deliver(&mut parcel(&[lines(5000)]), None) {
             Ok(()) => {}

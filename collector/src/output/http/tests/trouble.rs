@@ -74,7 +74,7 @@ fn a_server_that_never_answers_is_waited_for_only_so_long() {
     let mut config = config(&server);
     config.timeout = SHORT;
     let begin = Instant::now();
-    let (why, _) = later(open(&config).deliver(&mut parcel(&["a v=1 1\n"]), None));
+    let (why, _) = later(open(&config).unwrap().deliver(&mut parcel(&["a v=1 1\n"]), None));
     assert_eq!(why, "no answer within 0.2 s");
     assert!(begin.elapsed() >= SHORT && begin.elapsed() < TIMEOUT / 2);
 }
@@ -86,7 +86,7 @@ fn a_server_that_accepts_nothing_is_waited_for_only_so_long() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let mut config = HttpConfig::new(v1(), url, Auth::None);
     config.timeout = SHORT;
-    later(open(&config).deliver(&mut parcel(&["a v=1 1\n"]), None));
+    later(open(&config).unwrap().deliver(&mut parcel(&["a v=1 1\n"]), None));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_closed_port_is_a_failure_that_passes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let mut output = open(&HttpConfig::new(v1(), url, Auth::None));
+    let mut output = open(&HttpConfig::new(v1(), url, Auth::None)).unwrap();
     let (why, _) = later(output.deliver(&mut parcel(&["a v=1 1\n"]), None));
     assert!(why.contains("refused"), "{why}");
 }

@@ -38,6 +38,41 @@ fn a_folder_that_cannot_be_made_is_named() {
     assert!(error.contains("file/spool/out cannot be made"), "{error}");
 }
 
+#[test]
+fn a_folder_that_was_removed_is_made_again_and_what_was_open_is_not_lost() {
+    let mut case = Case::new(1 << 20);
+    let all = case.dir.path().to_owned();
+    (1..=2).for_each(|n| case.append(&batch("p", n, 1)));
+    let (taken, place) = case.take(End::Oldest, &ONE, 0)[0];
+    fs::remove_dir_all(&all).unwrap();
+    case.append(&batch("p", 3, 1));
+    assert_eq!(case.files().len(), 1);
+    // Only its files; and moved away, where a new one stands in its place.
+    fs::remove_file(&case.files()[0]).unwrap();
+    case.append(&batch("p", 4, 1));
+    fs::rename(case.folder(), all.join("moved")).unwrap();
+    fs::create_dir(case.folder()).unwrap();
+    case.append(&batch("p", 5, 1));
+    assert!(Spool::open(&case.config, "out").is_err(), "it is locked as before");
+    assert_eq!((taken, case.spool().waiting().lines), (1, 4));
+    case.spool().done(place);
+    assert_eq!(case.take_seconds(End::Oldest, &ONE), [2]);
+    case.reopen();
+    assert_eq!(case.recovered, [stretch("p", 1, 4, 5)], "what the folder has survives");
+    assert_eq!(case.lost, []);
+}
+
+#[test]
+fn what_was_removed_and_not_open_is_told_as_lost() {
+    let mut case = Case::new(1 << 20);
+    case.append(&batch("p", 1, 1));
+    case.reopen();
+    fs::remove_dir_all(case.folder()).unwrap();
+    case.append(&batch("p", 2, 3));
+    assert_eq!(case.take_seconds(End::Oldest, &ALL), [2]);
+    assert_eq!(case.lost, [(stretch("p", 1, 0, 1), Cause::SpoolError)]);
+}
+
 /// Unmounts, also when the test fails.
 struct Mounted(PathBuf);
 

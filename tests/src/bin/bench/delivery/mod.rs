@@ -2,40 +2,51 @@
 
 mod forward;
 mod receivers;
+mod slow;
 mod vmagent;
 
 use crate::{figure, figure_at_least, median};
 use anyhow::{Context, Result};
 use forward::{Cost, Load};
+use receivers::{slow, victoria};
 
 const ROUNDS: usize = 3;
 
-/// For whoever takes millions of lines per second, and for databases.
+/// For whoever takes millions of lines per second.
 const LARGE: Load = Load { lines: 4_000_000, per_tick: 50_000 };
-const SMALL: Load = Load { lines: 1_000_000, per_tick: 5_000 };
+/// For databases: a batch is a request.
+const REQUESTS: Load = Load { lines: 4_000_000, per_tick: 5_000 };
+/// For one that is slow.
+const FEWER: Load = Load { lines: 1_500_000, ..REQUESTS };
 
 type Way = (&'static str, fn() -> Result<Cost>);
 
-const MAKING: Way = ("/dev/null", || receivers::null(LARGE));
 const SOCKET: Way = ("unix socket", || receivers::unix(LARGE, false));
-const OURS: Way = ("VictoriaMetrics", || receivers::victoria(SMALL, false));
-const THEIRS: Way = ("VictoriaMetrics, by vmagent", || vmagent::forward(SMALL));
-const WAYS: [Way; 8] = [
-    MAKING,
+/// One right after the other, so that what else the machine does meets both.
+const OURS: Way = ("VictoriaMetrics", || victoria(REQUESTS, "", false));
+const THEIRS: Way = ("VictoriaMetrics, by vmagent", || vmagent::forward(REQUESTS));
+const ALONE: Way =
+    ("VictoriaMetrics, one at a time", || victoria(REQUESTS, "in_flight = 1", false));
+const WAYS: [Way; 13] = [
+    ("/dev/null", || receivers::null(LARGE)),
     ("file", || receivers::file(LARGE)),
     SOCKET,
     ("unix socket, through a spool", || receivers::unix(LARGE, true)),
-    ("InfluxDB 1", || receivers::influx(SMALL)),
+    ("InfluxDB 1", || receivers::influx(FEWER)),
+    ALONE,
     OURS,
-    ("VictoriaMetrics, through a spool", || receivers::victoria(SMALL, true)),
     THEIRS,
+    ("VictoriaMetrics, four at a time", || victoria(REQUESTS, "in_flight = 4", false)),
+    ("VictoriaMetrics, through a spool", || victoria(REQUESTS, "", true)),
+    ("answer after 20 ms, one at a time", || slow(FEWER, 20, 1)),
+    ("answer after 20 ms", || slow(FEWER, 20, 2)),
+    ("answer after 20 ms, four at a time", || slow(FEWER, 20, 4)),
 ];
 
 /// All of it. A run that lost a line is an error, not a figure.
 pub fn run() -> Result<()> {
     let mut costs = vec![Vec::new(); WAYS.len()];
     for _ in 0..ROUNDS {
-        // One after the other, so that what else the machine does meets all of them.
         for ((name, measure), costs) in WAYS.iter().zip(&mut costs) {
             costs.push(measure().with_context(|| name.to_string())?);
         }
@@ -51,23 +62,33 @@ pub fn run() -> Result<()> {
         println!("{name:34} {rate:>9.0}  {cpu:>21.2} s");
     }
     println!(
-        "CPU is that of the collector's whole process from its start on, and it makes the lines too. For \
-         files, a line that was made has arrived.\n\
-         To a database the collector has one request under way. vmagent has several, and gets lines that \
-         were made before, not compressed.\n\
+        "To files and sockets, CPU is that of the collector's whole process from its start on, and it makes \
+         the lines too. For files, a line that was made has arrived.\n\
+         For databases all lines are made before the server starts, and CPU is that of delivery. Two \
+         requests may be under way, of 5,000 lines each and compressed. vmagent has several, and gets lines \
+         that were made before, not compressed. To the server that answers after 20 ms lines go as they are.\n\
          Senders, receivers and this program share {} CPUs.\n\
          collectd is no peer: it takes line protocol nowhere, and writes it by UDP only (write_influxdb_udp).",
         std::thread::available_parallelism()?
     );
-    let cost = |way: Way| {
+    let of = |way: Way| {
         let at = WAYS.iter().position(|(name, _)| *name == way.0);
-        at.map(|at| middle(&costs[at])).context("a way of its own")
+        at.map(|at| &costs[at]).context("a way of its own")
     };
-    let (ours, theirs) = (cost(OURS)?, cost(THEIRS)?);
-    let thousands = cost(SOCKET)?.rate / 1e3;
+    let thousands = middle(of(SOCKET)?).rate / 1e3;
     figure_at_least("to a unix socket", thousands, " thousand lines/s", 500.0);
-    println!("to VictoriaMetrics, beside vmagent: {:.2} of its lines/s", ours.rate / theirs.rate);
-    figure("to VictoriaMetrics, beside vmagent", ours.cpu / theirs.cpu, " of its CPU", 1.0);
+    let theirs = of(THEIRS)?;
+    for (name, ours) in [("one request at a time", of(ALONE)?), ("two", of(OURS)?)] {
+        let pairs = || ours.iter().zip(theirs);
+        let rates: Vec<f64> = pairs().map(|(ours, theirs)| ours.rate / theirs.rate).collect();
+        let cpus: Vec<f64> = pairs().map(|(ours, theirs)| ours.cpu / theirs.cpu).collect();
+        println!("to VictoriaMetrics beside vmagent, {name}: lines/s {rates:.2?}, CPU {cpus:.2?}");
+        if name == "two" {
+            let what = "to VictoriaMetrics, beside vmagent";
+            figure_at_least(what, median(rates), " of its lines/s", 1.1);
+            figure(what, median(cpus), " of its CPU", 0.5);
+        }
+    }
     Ok(())
 }
 

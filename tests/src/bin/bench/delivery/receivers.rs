@@ -1,11 +1,15 @@
 //! What the collector writes to.
 
-use super::forward::{self, Cost, Load, forward};
+use super::forward::{Cost, Load, forward, forward_made, made};
+use super::slow::Slow;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use system_tests::http;
+use system_tests::port::Port;
 use system_tests::readers::Reader;
 use system_tests::running::Home;
 use system_tests::servers::{Influx, Victoria};
@@ -25,10 +29,7 @@ pub fn file(load: Load) -> Result<Cost> {
 /// Writes a file. What the plugin has made counts as arrived.
 pub fn to_file(home: &Home, load: Load, path: &Path) -> Result<Cost> {
     let output = format!("kind = \"file\"\npath = \"{}\"", path.display());
-    let (cost, books) = forward(home, load, &output, || {
-        let text = fs::read_to_string(forward::progress(home)).unwrap_or_default();
-        Ok(if text.is_empty() { 0 } else { text.parse()? })
-    })?;
+    let (cost, books) = forward(home, load, &output, || made(home))?;
     if path.metadata()?.is_file() {
         let lines = fs::read(path)?.iter().filter(|byte| **byte == b'\n').count() as u64;
         ensure!(lines == books.delivered, "{lines} lines in the file: {books:?}");
@@ -50,10 +51,15 @@ pub fn unix(load: Load, spool: bool) -> Result<Cost> {
 
 /// InfluxDB 1.
 pub fn influx(load: Load) -> Result<Cost> {
-    let (home, influx) = (Home::new(), Influx::start());
+    let (home, mut influx) = (Home::new(), Influx::start());
     let url = influx.server.url();
     let output = format!("kind = \"influxdb1\"\nurl = \"{url}\"\ndatabase = \"telegraf\"");
-    let (cost, _) = forward(&home, load, &output, || {
+    influx.server.stop();
+    let start = || {
+        influx.server.start();
+        influx
+    };
+    let (cost, influx) = forward_made(&home, load, &output, start, |_| {
         let vars: Json = serde_json::from_str(&http::get(&format!("{url}/debug/vars"), &[])?.body)?;
         Ok(vars["write"]["values"]["pointReq"].as_u64().unwrap_or(0))
     })?;
@@ -62,14 +68,33 @@ pub fn influx(load: Load) -> Result<Cost> {
     Ok(cost)
 }
 
-/// VictoriaMetrics.
-pub fn victoria(load: Load, spool: bool) -> Result<Cost> {
-    let (home, victoria) = (Home::new(), Victoria::start());
+/// VictoriaMetrics, with further keys of the output.
+pub fn victoria(load: Load, keys: &str, spool: bool) -> Result<Cost> {
+    let (home, mut victoria) = (Home::new(), Victoria::start());
     let url = victoria.server.url();
-    let output = format!("kind = \"victoriametrics\"\nurl = \"{url}\"\n{}", spooled(&home, spool));
-    let (cost, _) = forward(&home, load, &output, || inserted(&victoria, "influx"))?;
+    let spool = spooled(&home, spool);
+    let output = format!("kind = \"victoriametrics\"\nurl = \"{url}\"\n{keys}\n{spool}");
+    victoria.server.stop();
+    let start = || {
+        victoria.server.start();
+        victoria
+    };
+    let arrived = |victoria: &Victoria| inserted(victoria, "influx");
+    let (cost, victoria) = forward_made(&home, load, &output, start, arrived)?;
     check(&victoria, load)?;
     Ok(cost)
+}
+
+/// A server that does nothing but count lines, and answers each request after so many milliseconds.
+pub fn slow(load: Load, answer_ms: u64, in_flight: usize) -> Result<Cost> {
+    let (home, port) = (Home::new(), Port::reserve());
+    let output = format!(
+        "kind = \"victoriametrics\"\nurl = \"http://{}\"\ngzip = false\nin_flight = {in_flight}",
+        port.address()
+    );
+    let start = || Slow::start(port.address(), Duration::from_millis(answer_ms));
+    let arrived = |slow: &Slow| Ok(slow.lines.load(Ordering::Relaxed));
+    Ok(forward_made(&home, load, &output, start, arrived)?.0)
 }
 
 /// Lines that came in a protocol; each has two fields.

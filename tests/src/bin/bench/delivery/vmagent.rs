@@ -5,6 +5,7 @@ use super::receivers::{check, inserted, to_file};
 use crate::cpu;
 use anyhow::{Context, Result, ensure};
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use system_tests::http;
 use system_tests::running::Home;
@@ -17,7 +18,12 @@ const FEEDERS: usize = 2;
 
 /// Feeds it as fast as it takes lines. Its CPU is counted from the first line on.
 pub fn forward(load: Load) -> Result<Cost> {
-    let text = lines(load)?;
+    // The same in each round.
+    static TEXT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let mut text = TEXT.lock().unwrap_or_else(PoisonError::into_inner);
+    if text.is_empty() {
+        *text = lines(load)?;
+    }
     let bodies: Vec<_> = bodies(&text).collect();
     let victoria = Victoria::start();
     let agent = Vmagent::start(&victoria.server.url());

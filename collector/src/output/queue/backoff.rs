@@ -18,21 +18,16 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The next pause; `asked` is what the server asks for and is never undercut, `share` a random
-    /// number from 0 to 1.
-    pub fn next(&mut self, asked: Option<Duration>, share: f64) -> Duration {
+    /// The next pause; `share` is a random number from 0 to 1.
+    pub fn next(&mut self, share: f64) -> Duration {
         let bound = LONGEST.min(FIRST.saturating_mul(1 << self.attempts.min(16)));
         self.attempts = self.attempts.saturating_add(1);
-        let pause = bound.mul_f64(share).max(SHORTEST);
-        match asked {
-            Some(asked) => asked.min(LONGEST_ASKED) + pause.min(Duration::from_secs(1)),
-            None => pause,
-        }
+        bound.mul_f64(share).max(SHORTEST)
     }
 
-    /// An attempt succeeded.
-    pub fn reset(&mut self) {
-        self.attempts = 0;
+    /// The next pause when the server asks for one, which is never undercut.
+    pub fn asked(&mut self, asked: Duration, share: f64) -> Duration {
+        asked.min(LONGEST_ASKED) + self.next(share).min(Duration::from_secs(1))
     }
 }
 
@@ -43,12 +38,10 @@ mod tests {
     #[test]
     fn pauses_double_up_to_their_bound_and_are_anywhere_below() {
         let mut backoff = Backoff::default();
-        let bounds: Vec<u128> = (0..9).map(|_| backoff.next(None, 1.0).as_millis()).collect();
+        let bounds: Vec<u128> = (0..9).map(|_| backoff.next(1.0).as_millis()).collect();
         assert_eq!(bounds, [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
-        assert_eq!(backoff.next(None, 0.5), LONGEST / 2);
-        assert_eq!(backoff.next(None, 0.0), SHORTEST);
-        backoff.reset();
-        assert_eq!(backoff.next(None, 1.0), FIRST);
+        assert_eq!(backoff.next(0.5), LONGEST / 2);
+        assert_eq!(backoff.next(0.0), SHORTEST);
     }
 
     #[test]
@@ -56,7 +49,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let second = Duration::from_secs(1);
         for (asked, least) in [(30, 30), (3600, 600), (0, 0)] {
-            let pause = backoff.next(Some(second * asked), 0.7);
+            let pause = backoff.asked(second * asked, 0.7);
             assert!(pause >= second * least && pause <= second * (least + 1), "{pause:?}");
         }
     }

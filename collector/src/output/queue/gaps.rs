@@ -1,10 +1,10 @@
 //! What is missing: the intervals whose lines were given up, until a line can say so.
 
-use super::books::Cause;
-use super::spool::Stretch;
 use crate::batch::Batch;
 use crate::encode::{Schema, Tags, encode};
 use crate::metrics::collector_gap;
+use crate::output::books::Cause;
+use crate::output::spool::Stretch;
 use anyhow::Result;
 use plugin_api::Tick;
 use std::collections::BTreeMap;

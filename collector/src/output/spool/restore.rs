@@ -1,0 +1,37 @@
+//! What is done when somebody has removed the folder while it is in use.
+
+use super::Spool;
+use super::recover::Lock;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+impl Spool {
+    /// Makes the folder again when it was removed or moved away, and begins a new segment when the last
+    /// one was. What is still open of the old ones can be read until the process ends.
+    ///
+    /// # Errors
+    /// The folder cannot be made or locked.
+    pub(super) fn restore(&mut self) -> io::Result<()> {
+        if !self.lock.is_in(&self.folder) {
+            self.lock =
+                Lock::take(&self.folder).map_err(|why| io::Error::other(format!("{why:#}")))?;
+            log::warn!("{} was removed or moved away: it is made again", self.folder.display());
+            self.seal();
+        } else if self.segments.back().is_some_and(|last| !self.sealed && !last.is_there()) {
+            log::warn!("segments in {} were removed: a new one is begun", self.folder.display());
+            self.seal();
+        }
+        Ok(())
+    }
+}
+
+/// Whether a path leads to an open file; also when that cannot be said.
+pub fn leads_to(path: &Path, file: &File) -> bool {
+    match (fs::symlink_metadata(path), file.metadata()) {
+        (Ok(there), Ok(open)) => (there.dev(), there.ino()) == (open.dev(), open.ino()),
+        (Err(why), _) => !matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        (Ok(_), Err(_)) => true,
+    }
+}
