@@ -8,7 +8,7 @@ use crate::ledger::Ledger;
 use crate::load::{Plugin, Refusal};
 use crate::metrics::Subject;
 use crate::nearest::{did_you_mean, nearest};
-use crate::output::Outlet;
+use crate::output::{Outlet, OutputConfig, spool};
 use crate::runner::Runner;
 use crate::sink::{Sink, Terms};
 use crate::stop::Stop;
@@ -17,6 +17,7 @@ use anyhow::{Result, bail};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Opens the outputs; `gone` hears of those whose other end leaves.
@@ -24,6 +25,7 @@ use std::sync::Arc;
 /// # Errors
 /// One cannot be opened, or stands there twice.
 pub fn open_outlets(settings: &Settings, gone: &Sender<()>) -> Result<Vec<Outlet>> {
+    inherit_spools(&settings.config.outputs)?;
     let mut outlets: Vec<Outlet> = Vec::new();
     for config in &settings.config.outputs {
         let name = config.target.to_string();
@@ -35,6 +37,17 @@ pub fn open_outlets(settings: &Settings, gone: &Sender<()>) -> Result<Vec<Outlet
         outlets.push(outlet.map_err(|error| Usage(format!("{error:#}")))?);
     }
     Ok(outlets)
+}
+
+/// Spools of outputs that got another name.
+fn inherit_spools(outputs: &[OutputConfig]) -> Result<()> {
+    let mut folders: BTreeMap<&Path, Vec<String>> = BTreeMap::new();
+    for OutputConfig { target, spool, .. } in outputs {
+        if let Some(spool) = spool {
+            folders.entry(&spool.dir).or_default().push(target.to_string());
+        }
+    }
+    folders.iter().try_for_each(|(dir, names)| spool::inherit(dir, names))
 }
 
 /// A section for a plugin that is not there is likely a slip; the plugin may also come later.

@@ -122,6 +122,33 @@ fn corrected(wrong: SocketAddr, database: &Database, words: &[&str]) {
     }
 }
 
+/// The output has another name then, and with it another folder for its spool.
+#[test]
+fn lines_of_a_wrong_kind_go_where_the_corrected_one_leads() {
+    let (home, database) = (Home::new(), Database::influxdb1());
+    let keys = format!("spool = \"{}\"\n", home.path("spool").display());
+    let address = database.address();
+    let wrong =
+        format!("[[output]]\nkind = \"victoriametrics\"\nurl = \"http://{address}\"\n{keys}");
+    let mut collector = home.start(&LOAD.config(&home, &[&wrong]));
+    collector.wait_until("the lines", |_| pushed(&home) == LINES);
+    collector.wait_for("400 database is required: no words of a VictoriaMetrics about lines");
+    collector.terminate();
+    let books = collector.end().only_books();
+    assert_eq!((books.waiting, books.dropped.len()), (books.produced, 0));
+
+    let right = database.output(&home, address, &keys);
+    let mut collector = home.start(&NOTHING.config(&home, &[&right]));
+    collector.wait_for("takes over the lines in ");
+    collector.wait_until("all lines", |_| database.count() == LINES);
+    collector.terminate();
+    let ended = collector.end();
+    let found = ended.only_books();
+    assert!(found.balance() && found.dropped.is_empty(), "{}", ended.stderr);
+    assert_eq!((found.recovered, found.waiting), (books.waiting, 0), "{}", ended.stderr);
+    assert_all(database.stored(), 1..=LINES);
+}
+
 /// InfluxDB 1 with TLS, which answers as most servers in Go do.
 struct Tls {
     child: Child,

@@ -9,6 +9,7 @@
 //! counted in and is not found again was lost.
 
 mod bounds;
+mod heir;
 mod record;
 mod recover;
 mod restore;
@@ -23,6 +24,8 @@ use self::recover::Lock;
 use self::segment::{Room, Segment};
 use self::sync::Pace;
 use super::books::Cause;
+pub use heir::inherit;
+
 use super::folder::folder_name;
 use super::parcel::Limits;
 use crate::batch::Batch;
