@@ -8,7 +8,7 @@ use system_tests::servers::{DATABASE, Influx, Victoria};
 
 const LOAD: Load =
     Load { interval: Duration::from_millis(100), lines: 500, total: 0, series: 5, odd: 0 };
-const KEYS: &str = "timeout = \"1s\"\nbatch_time = \"100ms\"\n";
+const KEYS: &str = "timeout = \"3s\"\nbatch_time = \"100ms\"\n";
 
 /// An output to two URLs.
 fn output(kind: &str, urls: [String; 2], more: &str) -> String {
