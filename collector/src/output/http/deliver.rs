@@ -75,18 +75,17 @@ impl Http {
         lines: u64,
         deadline: Option<Instant>,
     ) -> Result<Answer, Failure> {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
+        if left(deadline).is_some_and(|left| left.is_zero()) {
             return Err(Failure::later(anyhow!("no time is left")));
         }
         self.wanted = Wanted::Secret;
         let authorization = self.credentials.header().map_err(Failure::Hold)?;
         let authorization = authorization.as_ref();
         self.wanted = Wanted::Server;
-        let ping = left.map_or(PING, |left| left.min(PING));
-        if !self.absence.let_through(|| self.client.ping(ping)) {
+        if !self.absence.let_through(|| self.client.ping(at_most(PING, deadline))) {
             return Err(Failure::later(Error::msg(self.unanswered.clone())));
         }
+        let left = left(deadline);
         let reply = match &mut self.gzip {
             Some(gzip) => {
                 let body = gzip.compress(parcel.front(lines)).map_err(Failure::later)?;
@@ -182,6 +181,16 @@ impl Http {
     }
 }
 
+/// The time that is left.
+fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+/// A time, or what is left.
+fn at_most(time: Duration, deadline: Option<Instant>) -> Duration {
+    left(deadline).map_or(time, |left| left.min(time))
+}
+
 /// The first lines one by one, each with its newline.
 fn each_line(parcel: &Parcel, lines: u64) -> impl Iterator<Item = &[u8]> {
     parcel.front(lines).flat_map(|slice| slice.split_inclusive(|&byte| byte == b'\n'))
@@ -206,11 +215,11 @@ impl Output for Http {
         Ok(())
     }
 
-    fn look(&mut self) -> bool {
+    fn look(&mut self, deadline: Option<Instant>) -> bool {
         match self.wanted {
             Wanted::Time => false,
             Wanted::Secret => self.credentials.refresh().unwrap_or(false),
-            Wanted::Server => self.absence.pinged(self.client.ping(PING)),
+            Wanted::Server => self.absence.pinged(self.client.ping(at_most(PING, deadline))),
         }
     }
 
