@@ -89,8 +89,8 @@ pub trait Output: Send {
     fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure>;
 
     /// After a failure of this output: whether another attempt is worth it before the pause is over. Asked
-    /// every few seconds. By default an attempt costs no more than looking.
-    fn look(&mut self) -> bool {
+    /// every few seconds, with the deadline of attempts. By default an attempt costs no more than looking.
+    fn look(&mut self, _deadline: Option<Instant>) -> bool {
         true
     }
 

@@ -148,7 +148,7 @@ impl Sending {
             let attempt = match self.queue.turn(self.number) {
                 Turn::Go(attempt) => attempt,
                 Turn::Look => {
-                    let worth_it = self.output.look();
+                    let worth_it = self.output.look(self.queue.deadline());
                     self.queue.looked(worth_it);
                     continue;
                 }

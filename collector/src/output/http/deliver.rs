@@ -7,7 +7,7 @@ use super::failover::Failover;
 use super::fit::Fit;
 use super::payload::Gzip;
 use super::search::{Search, Verdict};
-use super::site::{Request, Site, left};
+use super::site::{Request, Site};
 use super::tls::Tls;
 use super::{HttpConfig, Server};
 use crate::output::{Cause, Failure, Limits, Output, Parcel};
@@ -82,15 +82,14 @@ impl Http {
         deadline: Option<Instant>,
     ) -> Result<Answer, Failure> {
         let (site, credentials) = (&mut self.sites[at], &self.credentials);
-        let left = left(deadline)?;
         let reply = match &mut self.gzip {
             Some(gzip) => {
                 let body = gzip.compress(parcel.front(lines)).map_err(Failure::later)?;
-                site.post(&Request { body: &[body], gzip: true, left }, credentials)
+                site.post(&Request { body: &[body], gzip: true, deadline }, credentials)
             }
             None => {
                 let body: Vec<&[u8]> = parcel.front(lines).collect();
-                site.post(&Request { body: &body, gzip: false, left }, credentials)
+                site.post(&Request { body: &body, gzip: false, deadline }, credentials)
             }
         }?;
         Ok(answer(&self.server, &reply, lines, each_line(parcel, lines), SystemTime::now()))
@@ -211,6 +210,16 @@ impl Http {
     }
 }
 
+/// The time that is left.
+fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+/// A time, or what is left.
+fn at_most(time: Duration, deadline: Option<Instant>) -> Duration {
+    left(deadline).map_or(time, |left| left.min(time))
+}
+
 /// The first lines one by one, each with its newline.
 fn each_line(parcel: &Parcel, lines: u64) -> impl Iterator<Item = &[u8]> {
     parcel.front(lines).flat_map(|slice| slice.split_inclusive(|&byte| byte == b'\n'))
@@ -247,12 +256,12 @@ impl Output for Http {
         Ok(())
     }
 
-    fn look(&mut self) -> bool {
+    fn look(&mut self, deadline: Option<Instant>) -> bool {
         if self.denied {
             return self.credentials.refresh().unwrap_or(false);
         }
         let credentials = &self.credentials;
-        self.sites.iter_mut().any(|site| site.returned(credentials))
+        self.sites.iter_mut().any(|site| site.returned(credentials, deadline))
     }
 
     fn reopen(&mut self) {

@@ -12,7 +12,7 @@ use anyhow::{Error, Result, anyhow};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long a ping may take.
+/// No ping takes longer.
 const PING: Duration = Duration::from_secs(2);
 /// Line protocol that every server takes, and stores nothing of: a comment.
 const SURELY_GOOD: &[u8] = b"# collector: are lines taken here?\n";
@@ -37,8 +37,8 @@ pub struct Request<'a> {
     pub body: &'a [&'a [u8]],
     /// Whether it is compressed.
     pub gzip: bool,
-    /// The time that is left, if there is a deadline.
-    pub left: Option<Duration>,
+    /// When its answer has to be there.
+    pub deadline: Option<Instant>,
 }
 
 impl Site {
@@ -67,11 +67,12 @@ impl Site {
         credentials: &Credentials,
     ) -> Result<Reply, Failure> {
         self.awaited = true;
-        let ping = request.left.map_or(PING, |left| left.min(PING));
-        if !self.absence.let_through(|| self.client.ping(credentials, ping)) {
+        let patience = patience(request.deadline)?;
+        if !self.absence.let_through(|| self.client.ping(credentials, patience)) {
             return Err(Failure::later(Error::msg(self.unanswered.clone())));
         }
-        let reply = self.client.post(request.body, request.gzip, credentials, request.left);
+        let left = left(request.deadline)?;
+        let reply = self.client.post(request.body, request.gzip, credentials, left);
         let words = |why: Error| visible(&format!("{why:#}"));
         let reply = match reply {
             Ok(reply) => reply,
@@ -96,8 +97,9 @@ impl Site {
     }
 
     /// Whether it is there again, when that is what another attempt waits for.
-    pub fn returned(&mut self, credentials: &Credentials) -> bool {
-        self.awaited && self.absence.pinged(self.client.ping(credentials, PING))
+    pub fn returned(&mut self, credentials: &Credentials, deadline: Option<Instant>) -> bool {
+        let Ok(patience) = patience(deadline) else { return false };
+        self.awaited && self.absence.pinged(self.client.ping(credentials, patience))
     }
 
     /// Asked before lines are given up: a server that has stored none so far may not be one that stores
@@ -115,7 +117,7 @@ impl Site {
         if self.trusted {
             return Ok(());
         }
-        let request = Request { body: &[SURELY_GOOD], gzip: false, left: left(deadline)? };
+        let request = Request { body: &[SURELY_GOOD], gzip: false, deadline };
         let reply = self.post(&request, credentials)?;
         match answer(server, &reply, 1, std::iter::once(SURELY_GOOD), SystemTime::now()) {
             Answer::Retry { after, words } => {
@@ -135,11 +137,13 @@ impl Site {
     }
 }
 
+/// How long a ping may take.
+fn patience(deadline: Option<Instant>) -> Result<Duration, Failure> {
+    Ok(left(deadline)?.map_or(PING, |left| left.min(PING)))
+}
+
 /// The time that is left for a request, if there is a deadline.
-///
-/// # Errors
-/// None is left.
-pub fn left(deadline: Option<Instant>) -> Result<Option<Duration>, Failure> {
+fn left(deadline: Option<Instant>) -> Result<Option<Duration>, Failure> {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     match left {
         Some(Duration::ZERO) => Err(Failure::later(anyhow!("no time is left"))),

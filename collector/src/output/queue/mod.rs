@@ -532,7 +532,7 @@ impl State {
     /// Whether a sender's turn has come to fill a parcel. What is read from the spool for a further one
     /// keeps within the bound of memory, together with all that is there.
     fn may_take(&self, sender: usize, ready: &Waiting, limits: &Limits) -> bool {
-        let (read, next) = (self.under_way.from_spool(), ready.bytes.min(limits.bytes as u64));
+        let (read, next) = (self.under_way.read_back(), ready.bytes.min(limits.bytes as u64));
         let fits = || read == 0 || self.memory.has_room(read + next as usize);
         self.attempts.sender().is_none()
             && !self.spooled.being_read

@@ -16,8 +16,8 @@ pub struct UnderWay {
 impl UnderWay {
     /// A sender takes a parcel, with so many bytes from the spool. Or it has ended: then the others are
     /// not to wait for it.
-    pub fn depart(&mut self, sender: usize, from_spool: usize) {
-        self.senders.insert(sender, from_spool);
+    pub fn depart(&mut self, sender: usize, read_back: usize) {
+        self.senders.insert(sender, read_back);
     }
 
     /// A sender has nothing under way.
@@ -31,7 +31,7 @@ impl UnderWay {
     }
 
     /// Bytes in memory that were read from the spool.
-    pub fn from_spool(&self) -> usize {
+    pub fn read_back(&self) -> usize {
         self.senders.values().sum()
     }
 

@@ -29,11 +29,11 @@ fn a_server_that_comes_back_is_seen_and_until_then_no_lines_are_sent_to_it() {
         let mut output = output(&server);
         let mut parcel = parcel(&[lines(1000)]);
         later(output.deliver(&mut parcel, None));
-        (0..3).for_each(|_| assert!(!output.0.look()));
+        (0..3).for_each(|_| assert!(!output.0.look(None)));
         later(output.deliver(&mut parcel, None));
         assert_eq!(posts(&server), 1, "the second attempt is a ping");
         back.store(true, Ordering::Relaxed);
-        assert!(output.0.look());
+        assert!(output.0.look(None));
         output.deliver(&mut parcel, None).unwrap();
         assert_eq!((fates(&mut parcel), posts(&server)), ((1000, 0, 0), 2));
     }
@@ -47,7 +47,7 @@ fn a_ping_goes_to_the_servers_own_path_behind_that_of_a_proxy() {
         (config.server, config.urls) = (kind, vec![server.url() + "/proxy"]);
         let mut output = open(&config).unwrap();
         later(output.deliver(&mut parcel(&["a v=1 1\n"]), None));
-        output.0.look();
+        output.0.look(None);
         let requests = server.requests();
         assert_eq!(requests[1].head[0], format!("GET {path} HTTP/1.1"));
         assert_eq!(requests[1].header("authorization"), None);
@@ -60,7 +60,7 @@ fn a_server_that_is_there_and_busy_is_not_asked() {
         let server = Server::start(move |_| Reaction::status(status));
         let mut output = output(&server);
         later(output.deliver(&mut parcel(&["a v=1 1\n"]), None));
-        assert!(!output.0.look());
+        assert!(!output.0.look(None));
         assert_eq!(server.requests().len(), 1);
     }
 }
@@ -80,15 +80,15 @@ fn a_corrected_secret_is_seen_by_a_look_and_one_that_works_is_read_again_when_to
     let mut parcel = parcel(&["a v=1 1\n", "b v=1 1\n"]);
     let attempts = |output: &mut Patient, parcel: &mut Parcel| {
         held(output.deliver(parcel, None));
-        assert!(!output.0.look());
+        assert!(!output.0.look(None));
         server.requests().len()
     };
     assert_eq!(attempts(&mut output, &mut parcel), 0, "the file is not there yet");
     fs::write(&token, "wrong").unwrap();
-    assert!(output.0.look());
+    assert!(output.0.look(None));
     assert_eq!(attempts(&mut output, &mut parcel), 1);
     fs::write(&token, "right").unwrap();
-    assert!(output.0.look());
+    assert!(output.0.look(None));
     output.deliver(&mut parcel, None).unwrap();
     assert_eq!(server.requests().len(), 2);
 
