@@ -1,8 +1,10 @@
 //! The collector at work: everything is started, ticks go by, everything is ended.
 
 use crate::batch::{Batch, Batches, CHANNEL, Message};
+use crate::capabilities::{self, CapabilitySet};
 use crate::cli::Settings;
 use crate::folder;
+use crate::load::Plugin;
 use crate::metrics::{Metrics, Subject};
 use crate::output::{Outlet, route};
 use crate::process::{exit_now, trim_memory};
@@ -34,6 +36,13 @@ const END: Duration = Duration::from_millis(4500);
 pub fn run(settings: &Settings) -> Result<u8> {
     let folder = folder::open(settings)?;
     folder::check_names(&folder, settings.only.iter().map(String::as_str))?;
+    let chosen = |plugin: &&Plugin| match &*settings.only {
+        [] => settings.plugin(&plugin.description.name).enabled,
+        only => only.contains(&plugin.description.name),
+    };
+    let chosen: Vec<&Plugin> = folder.plugins.iter().filter(chosen).collect();
+    // Before the first thread, and before outputs are opened: what fails later fails at the start.
+    capabilities::keep(chosen.iter().fold(CapabilitySet::empty(), |all, p| all | p.capabilities));
     let told = signals::listen(settings.stop_on_stdin_close)?;
     let (gone_sender, gone) = unbounded();
     let outlets = open_outlets(settings, &gone_sender)?;
@@ -55,15 +64,9 @@ pub fn run(settings: &Settings) -> Result<u8> {
         tables: BTreeMap::new(),
     };
     warn_of_sections_without_plugin(settings, &folder.plugins);
-    let chosen = |name: &String| match &*settings.only {
-        [] => settings.plugin(name).enabled,
-        only => only.contains(name),
-    };
     let mut running = 0;
-    for plugin in folder.plugins {
-        if chosen(&plugin.description.name) {
-            running += usize::from(starter.start(&plugin)?);
-        }
+    for plugin in chosen {
+        running += usize::from(starter.start(plugin)?);
     }
     if settings.only.is_empty() {
         starter.refused(&folder.refused);
@@ -99,7 +102,10 @@ fn start_router(batches: Receiver<Message>, outlets: &[Outlet]) -> Result<()> {
     let queues: Vec<_> = outlets.iter().map(Outlet::queue).collect();
     thread::Builder::new()
         .name("router".to_owned())
-        .spawn(move || route(&batches, &queues))
+        .spawn(move || {
+            capabilities::drop_all();
+            route(&batches, &queues);
+        })
         .context("starting the router's thread")?;
     Ok(())
 }

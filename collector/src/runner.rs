@@ -1,6 +1,7 @@
 //! One thread per plugin: `init`, `call` and `deinit` always on it, ticks on the grid, failures healed.
 
 use crate::batch::{Batch, Batches, Message};
+use crate::capabilities::{self, CapabilitySet};
 use crate::health::{Health, Next, State};
 use crate::ledger::Ledger;
 use crate::process::trim_memory;
@@ -23,6 +24,8 @@ pub struct Runner {
     pub module: PluginRef,
     /// Its options as JSON.
     pub options: String,
+    /// What its thread may do, beside what every plugin's may.
+    pub capabilities: CapabilitySet,
     /// Between ticks.
     pub interval: Duration,
     /// Ticks to make at most.
@@ -66,6 +69,7 @@ impl Runner {
     }
 
     fn run(mut self) {
+        capabilities::take(self.capabilities);
         let mut health = Health::default();
         let mut phase = self.init(&mut health);
         let started = Now::read();

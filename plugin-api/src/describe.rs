@@ -16,6 +16,9 @@ pub struct Description {
     pub tables: Vec<Table>,
     /// The options that it takes.
     pub options: Vec<PluginOption>,
+    /// What its thread needs beside CAP_BPF and CAP_PERFMON, as the kernel calls it: `CAP_SYS_PTRACE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
 }
 
 /// A table.
@@ -86,6 +89,7 @@ impl Description {
         text: &str,
         tables: &[&TableDef],
         options: Vec<PluginOption>,
+        capabilities: &[&str],
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -93,6 +97,7 @@ impl Description {
             text: text.to_owned(),
             tables: tables.iter().map(|t| Table::new(t)).collect(),
             options,
+            capabilities: capabilities.iter().map(|&name| name.to_owned()).collect(),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::nearest::{did_you_mean, nearest};
 use crate::output::http::{Auth, DEAD_LETTER_BYTES, DeadLetterConfig, HttpConfig, Server};
 use crate::output::secret::Secret;
 use crate::output::socket::{SocketConfig, UDP_BYTES, UNIXGRAM_BYTES};
-use crate::output::{OutputConfig, SpoolConfig, Target};
+use crate::output::{FileConfig, OutputConfig, SpoolConfig, Target};
 use http::Uri;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,7 +67,13 @@ fn spool(section: &mut Section<'_>) -> Option<SpoolConfig> {
 fn target(kind: &str, section: &mut Section<'_>, spool: Option<&SpoolConfig>) -> Option<Target> {
     Some(match kind {
         "stdout" => Target::Stdout,
-        "file" => Target::File(section.needed("path")?.into()),
+        "file" => {
+            let mode = section.read("mode", "permissions such as \"0640\"", |value| {
+                check_mode(value.get_ref().as_str().ok_or("")?)
+            });
+            let default = FileConfig::new(section.needed("path")?.into());
+            Target::File(FileConfig { mode: mode.unwrap_or(default.mode), ..default })
+        }
         "unix" => Target::Socket(SocketConfig::Unix(section.needed("path")?.into())),
         "unixgram" => {
             let datagram_bytes = section.size("datagram_bytes").unwrap_or(UNIXGRAM_BYTES);
@@ -81,6 +87,15 @@ fn target(kind: &str, section: &mut Section<'_>, spool: Option<&SpoolConfig>) ->
         }
         _ => Target::Http(Box::new(http(kind, section, spool)?)),
     })
+}
+
+fn check_mode(text: &str) -> Result<u32, &'static str> {
+    match u32::from_str_radix(text, 8).map_err(|_| "")? {
+        mode if mode & 0o600 != 0o600 => Err("the collector itself must read and write it: 06.."),
+        mode if mode & 0o002 != 0 => Err("everybody could change what is in it"),
+        mode if mode & !0o664 != 0 => Err("lines are not executed: at most 0664"),
+        mode => Ok(mode),
+    }
 }
 
 fn address(section: &mut Section<'_>) -> Option<String> {
@@ -261,7 +276,7 @@ pub fn parse_output(url: &str) -> Result<OutputConfig, String> {
     let target = match kind {
         "stdout" if rest.is_empty() => Target::Stdout,
         "stdout" => return Err("stdout takes no path".to_owned()),
-        "file" => Target::File(path("file:PATH")?),
+        "file" => Target::File(FileConfig::new(path("file:PATH")?)),
         "unix" => Target::Socket(SocketConfig::Unix(path("unix:PATH")?)),
         "unixgram" => Target::Socket(SocketConfig::Unixgram {
             path: path("unixgram:PATH")?,

@@ -7,6 +7,7 @@ use super::queue::{Queue, SPOOL_PAUSE, Snapshot};
 use super::spool::Spool;
 use super::{Failure, Output, OutputConfig};
 use crate::batch::Message;
+use crate::capabilities::drop_all;
 use crate::encode::Tags;
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender};
@@ -116,7 +117,10 @@ impl Outlet {
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     thread::Builder::new()
         .name(name.to_owned())
-        .spawn(run)
+        .spawn(|| {
+            drop_all();
+            run();
+        })
         .with_context(|| format!("starting the thread `{name}`"))
 }
 

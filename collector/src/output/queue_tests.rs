@@ -24,6 +24,12 @@ fn queue(bound: usize) -> Queue {
     Queue::new(bound, gaps(), None)
 }
 
+/// Puts a file in the place of a spool's folder, which is made again otherwise.
+fn obstruct(dir: &std::path::Path) {
+    std::fs::remove_dir_all(dir).unwrap();
+    std::fs::write(dir, "").unwrap();
+}
+
 fn spooled(dir: &std::path::Path) -> Queue {
     let config = SpoolConfig { dir: dir.into(), bytes: 1 << 20, age: Duration::from_secs(1 << 40) };
     Queue::new(1000, gaps(), Some(Spool::open(&config, "out").unwrap()))
@@ -193,7 +199,7 @@ fn with_a_spool_memory_is_free_again_and_order_stays() {
 fn a_spool_that_cannot_be_written_is_told_beside_an_output_that_does_not_deliver() {
     let dir = tempfile::tempdir().unwrap();
     let queue = spooled(dir.path());
-    std::fs::remove_dir_all(dir.path()).unwrap();
+    obstruct(dir.path());
     queue.push(batch(1, 30));
     assert!(queue.spool_next().unwrap().is_err());
     let spool = queue.snapshot().trouble.unwrap();
@@ -247,7 +253,7 @@ fn after_an_outage_backlog_and_present_take_turns() {
 /// A queue whose spool cannot be written, and a parcel of 3 lines from its memory.
 fn past_its_spool(dir: &std::path::Path) -> (Queue, Parcel) {
     let queue = spooled(dir);
-    std::fs::remove_dir_all(dir).unwrap();
+    obstruct(dir);
     queue.push(batch(3, 30));
     assert!(queue.spool_next().unwrap().is_err());
     let parcel = queue.take(&Limits::AT_ONCE).unwrap();
@@ -271,7 +277,7 @@ fn only_what_is_left_of_a_batch_is_spooled_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("spool");
     let (queue, mut parcel) = past_its_spool(&dir);
-    std::fs::create_dir_all(dir.join("out")).unwrap();
+    std::fs::remove_file(&dir).unwrap();
     parcel.delivered(1);
     queue.give_back(&mut parcel);
     let books = balanced(&queue);
@@ -297,7 +303,7 @@ fn what_was_abandoned_at_the_deadline_is_not_given_up_once_more() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("spool");
     let (queue, mut parcel) = past_its_spool(&dir);
-    std::fs::create_dir_all(dir.join("out")).unwrap();
+    std::fs::remove_file(&dir).unwrap();
     lose(&queue, &mut parcel);
     drop(queue);
     assert_eq!(balanced(&spooled(&dir)).recovered, 0);

@@ -4,6 +4,7 @@ use crate::process::{folder, run};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
 #[test]
@@ -31,6 +32,7 @@ fn a_token_is_sent_and_not_logged_at_any_level() {
     let dir = folder(&["good"]);
     let (config, token) = (dir.path().join("c.toml"), dir.path().join("token"));
     fs::write(&token, &secret).unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
     let text = format!(
         "interval = \"100ms\"\nlog = \"trace\"\n[[output]]\nkind = \"influxdb2\"\nurl = \"{url}\"\n\
          org = \"o\"\nbucket = \"b\"\ngzip = false\ntoken_file = \"{}\"\n",

@@ -95,7 +95,7 @@ impl Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use crate::trust::testing::write_secret;
 
     fn v1() -> Server {
         Server::Influxdb1 { database: "db".into(), retention_policy: None }
@@ -110,7 +110,7 @@ mod tests {
     fn each_server_gets_the_token_in_its_own_way() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        fs::write(&path, "s3cret\n").unwrap();
+        write_secret(&path, "s3cret\n");
         let token = Auth::Token(Secret::File(path.clone()));
         let v2 = Server::Influxdb2 { org: "o".into(), bucket: "b".into() };
         let v3 = Server::Influxdb3 { database: "db".into() };
@@ -133,10 +133,10 @@ mod tests {
         let auth = Auth::Token(Secret::File(path.clone()));
         let mut credentials = Credentials::new(&auth, &v1()).unwrap();
         assert!(credentials.header().unwrap_err().to_string().contains("token cannot be read"));
-        fs::write(&path, "one").unwrap();
+        write_secret(&path, "one");
         assert_eq!(credentials.header().unwrap().unwrap(), "Token one");
         assert!(!credentials.refresh().unwrap());
-        fs::write(&path, "two").unwrap();
+        write_secret(&path, "two");
         assert_eq!(credentials.header().unwrap().unwrap(), "Token one");
         assert!(credentials.refresh().unwrap());
         assert_eq!(credentials.header().unwrap().unwrap(), "Token two");
@@ -149,7 +149,7 @@ mod tests {
     fn a_secret_is_never_shown() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        fs::write(&path, "s3cret").unwrap();
+        write_secret(&path, "s3cret");
         let auth = Auth::Token(Secret::File(path));
         let mut credentials = Credentials::new(&auth, &v1()).unwrap();
         assert!(!format!("{:?}", credentials.header().unwrap()).contains("s3cret"));

@@ -25,6 +25,8 @@ use super::books::Cause;
 use super::folder::folder_name;
 use super::parcel::Limits;
 use crate::batch::Batch;
+use crate::trust::Folder;
+use anyhow::Context;
 use plugin_api::Tick;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -117,7 +119,8 @@ const SEGMENTS: usize = 2048;
 #[derive(Debug)]
 pub struct Spool {
     config: SpoolConfig,
-    folder: PathBuf,
+    output: String,
+    folder: Arc<Folder>,
     /// By number. Only the last one is appended to.
     segments: VecDeque<Segment>,
     /// The next segment's number.
@@ -133,8 +136,8 @@ pub struct Spool {
     sync_failed: bool,
     /// As above.
     read_failed: bool,
-    /// Held as long as the spool.
-    _lock: Lock,
+    /// Held as long as the folder.
+    lock: Lock,
 }
 
 impl Spool {
@@ -144,10 +147,10 @@ impl Spool {
     /// # Errors
     /// The folder cannot be made, locked or listed, or another collector has it.
     pub fn open(config: &SpoolConfig, output: &str) -> anyhow::Result<(Self, Vec<Stretch>)> {
-        let folder = config.dir.join(folder_name(output));
-        let lock = Lock::take(&folder)?;
+        let (folder, lock) = Self::folder(config, output)?;
         let mut spool = Self {
             config: config.clone(),
+            output: output.to_owned(),
             folder,
             segments: VecDeque::new(),
             next: 0,
@@ -157,17 +160,29 @@ impl Spool {
             new_file: false,
             sync_failed: false,
             read_failed: false,
-            _lock: lock,
+            lock,
         };
         let recovered = spool.recover()?;
         Ok((spool, recovered))
     }
 
+    /// The folder of an output, made unless it is there.
+    fn folder(config: &SpoolConfig, output: &str) -> anyhow::Result<(Arc<Folder>, Lock)> {
+        let path = config.dir.join(folder_name(output));
+        // What holds it is made by itself, so that it is checked to be closed to others too.
+        let folder = Folder::make(&config.dir).and_then(|_| Folder::make(&path));
+        let folder = folder.context("the spool's folder cannot be used")?;
+        let lock = Lock::take(&folder)?;
+        recover::claim(&folder, output)?;
+        Ok((Arc::new(folder), lock))
+    }
+
     fn recover(&mut self) -> anyhow::Result<Vec<Stretch>> {
         let mut recovered = BTreeMap::new();
-        for (number, path) in recover::list(&self.folder)? {
+        for (number, name) in recover::list(&self.folder)? {
             self.next = number + 1;
-            match recover::segment(number, &path) {
+            let path = self.folder.path().join(&name);
+            match recover::segment(number, &self.folder, name) {
                 Ok(segment) if segment.is_spent() => segment.remove(),
                 Ok(segment) => {
                     for stretch in segment.sums.stretches() {
@@ -239,7 +254,7 @@ impl Spool {
                 }
                 Err(why) => {
                     if !std::mem::replace(&mut self.read_failed, true) {
-                        log::warn!("{} cannot be read now: {why}", segment.path().display());
+                        log::warn!("{} cannot be read now: {why}", segment.path());
                     }
                     break;
                 }
@@ -319,7 +334,7 @@ impl Spool {
         let segment = &mut self.segments[at];
         self.pace.cleared(segment.number);
         if let Err(why) = segment.clear() {
-            log::warn!("{} cannot be emptied: {why}", segment.path().display());
+            log::warn!("{} cannot be emptied: {why}", segment.path());
             self.give_up(at, Cause::SpoolError, &mut Lost::new());
             return true;
         }
@@ -338,6 +353,14 @@ impl Spool {
         let most = (self.config.bytes / 8).min(SEGMENT).max(self.config.bytes / 1024);
         if self.segments.back().is_some_and(|last| last.length > 0 && last.length + bytes > most) {
             self.seal();
+        }
+        if self.folder.is_gone() {
+            let (folder, lock) =
+                Self::folder(&self.config, &self.output).map_err(io::Error::other)?;
+            (self.folder, self.lock) = (folder, lock);
+            log::warn!("{} was removed, and is made again", self.folder.path().display());
+            // Not closed: what nobody has read yet is there as long as it is open.
+            self.sealed = true;
         }
         if self.sealed || self.segments.is_empty() {
             self.segments.push_back(Segment::create(&self.folder, self.next)?);
