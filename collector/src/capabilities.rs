@@ -57,7 +57,7 @@ pub fn keep(asked: CapabilitySet) {
         }
     }
     set(CapabilitySet::empty(), kept);
-    log::info!("capabilities: {} for plugins, none for other threads", Names(kept));
+    log::info!("capabilities: plugins hold {}, other threads none", Names(kept));
     let missing = (BPF | asked) - kept;
     if !missing.is_empty() && !kept.contains(CapabilitySet::SYS_ADMIN) {
         log::warn!("capabilities: {} not given: what needs them fails", Names(missing));

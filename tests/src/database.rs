@@ -5,8 +5,8 @@ use crate::contract::{Contract, V2, V3};
 use crate::running::Home;
 use crate::servers::{Influx, Victoria};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 
 /// It runs, and is empty.
 pub enum Database {

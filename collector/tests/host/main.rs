@@ -8,3 +8,4 @@ mod outputs;
 mod process;
 mod refused;
 mod stop;
+mod trust;
