@@ -1,8 +1,8 @@
 //! What each thread of the process may do: no more than its work needs.
 //!
-//! Capabilities belong to threads, and a new thread has those of its maker. The main thread gives up all
-//! but what plugins need before it starts any ([`keep`]); it holds those to hand them on, none of them in
-//! effect. A plugin's thread takes its own ([`take`]), all others give up the rest ([`drop_all`]).
+//! Capabilities belong to threads, and a new thread has those of its maker. Before it starts any, the main
+//! thread gives up what no plugin needs ([`keep`]); a plugin's thread takes its own ([`Held`]), all others
+//! give up the rest ([`drop_all`]), and the main thread too once the plugins' threads have theirs.
 
 pub use rustix::thread::CapabilitySet;
 
@@ -36,11 +36,28 @@ fn needed(asked: CapabilitySet, given: CapabilitySet) -> CapabilitySet {
     (bpf | asked) & given
 }
 
+/// The sysctl by which kernels of distributions, Debian's for one, open perf events for CAP_SYS_ADMIN only:
+/// those by which tracepoints' records, kprobes and uprobes are had. Linux itself knows no value above 2.
+fn perf_event_paranoid() -> i32 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+}
+
+/// What a plugin that cannot start without it gets on such kernels.
+fn spare(given: CapabilitySet, paranoid: i32) -> CapabilitySet {
+    if paranoid > 2 { given & CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() }
+}
+
+fn given() -> CapabilitySet {
+    capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted)
+}
+
 /// Gives up what none of the plugins asks for, for good: neither this thread nor one that it starts, nor a
 /// program that they execute, can have more again. To be called before there are other threads.
 pub fn keep(asked: CapabilitySet) {
-    let given = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
-    let kept = needed(asked, given);
+    let (given, paranoid) = (given(), perf_event_paranoid());
+    let needed = needed(asked, given);
+    let kept = needed | spare(given, paranoid);
     // Up to Linux 5.10 the memory of maps counts against this limit, and perf buffers do for ever.
     if given.contains(CapabilitySet::SYS_RESOURCE) {
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
@@ -57,18 +74,65 @@ pub fn keep(asked: CapabilitySet) {
         }
     }
     set(CapabilitySet::empty(), kept);
-    log::info!("capabilities: plugins hold {}, other threads none", Names(kept));
-    let missing = (BPF | asked) - kept;
-    if !missing.is_empty() && !kept.contains(CapabilitySet::SYS_ADMIN) {
+    log::info!("capabilities: plugins hold {}, other threads none", Names(needed));
+    let missing = (BPF | asked) - needed;
+    if !missing.is_empty() && !needed.contains(CapabilitySet::SYS_ADMIN) {
         log::warn!("capabilities: {} not given: what needs them fails", Names(missing));
+    }
+    if paranoid > 2 && !given.contains(CapabilitySet::SYS_ADMIN) {
+        log::warn!(
+            "kernel.perf_event_paranoid is {paranoid}: hooks by perf events (tp, kprobe, uprobe) may need \
+             CAP_SYS_ADMIN, or `sysctl kernel.perf_event_paranoid=2`"
+        );
     }
 }
 
-/// Takes what a plugin asks for, and gives up what only others ask for.
-pub fn take(asked: CapabilitySet) {
-    let given = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
-    let needed = needed(asked, given);
-    set(needed, needed);
+/// What a plugin's thread holds.
+#[derive(Debug)]
+pub struct Held {
+    needed: CapabilitySet,
+    spare: CapabilitySet,
+}
+
+impl Held {
+    /// Takes what a plugin asks for, and gives up what only others ask for.
+    #[must_use]
+    pub fn take(asked: CapabilitySet) -> Self {
+        let given = given();
+        let needed = needed(asked, given);
+        Self { needed, spare: spare(given, perf_event_paranoid()) - needed }
+    }
+
+    /// Starts the plugin with no more than it needs. If it cannot start so, once more with what perf events
+    /// take on this kernel. Whatever its first success did not take is given up.
+    ///
+    /// # Errors
+    /// Those of the last attempt.
+    pub fn start<E>(
+        &mut self,
+        name: &str,
+        mut start: impl FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
+        set(self.needed, self.needed | self.spare);
+        let mut started = start();
+        if started.is_err() && !self.spare.is_empty() {
+            set(self.needed | self.spare, self.needed | self.spare);
+            started = start();
+            if started.is_ok() {
+                log::warn!(
+                    "{name}: holds {} too, without which this kernel opens no perf events: \
+                     `sysctl kernel.perf_event_paranoid=2` spares it",
+                    Names(self.spare)
+                );
+                self.needed |= self.spare;
+            }
+        }
+        if started.is_ok() {
+            self.spare = CapabilitySet::empty();
+        }
+        set(self.needed, self.needed | self.spare);
+        started
+    }
 }
 
 /// Gives up everything.
@@ -128,6 +192,50 @@ mod tests {
             (ptrace, none, none),
         ] {
             assert_eq!(needed(asked, given), expected, "{asked:?} of {given:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_it_needs_is_tried_only_where_perf_events_take_it() {
+        let (all, none) = (CapabilitySet::all(), CapabilitySet::empty());
+        assert_eq!(spare(all, 2), none);
+        assert_eq!(spare(all, 3), CapabilitySet::SYS_ADMIN);
+        assert_eq!(spare(BPF, 4), none);
+    }
+
+    /// Starts at the given attempt; what was in effect at each, and what is held in the end.
+    fn started(at: usize, spare: CapabilitySet) -> (Vec<CapabilitySet>, CapabilitySets) {
+        let run = move || {
+            let mut held = Held { needed: BPF & given(), spare: spare & given() };
+            let mut effective = Vec::new();
+            for _ in 0..2 {
+                let _ = held.start("x", || {
+                    effective.push(capabilities(None).unwrap().effective);
+                    if effective.len() >= at { Ok(()) } else { Err(()) }
+                });
+            }
+            (effective, capabilities(None).unwrap())
+        };
+        std::thread::spawn(run).join().unwrap()
+    }
+
+    #[test]
+    fn what_the_first_start_does_not_take_is_given_up_for_good() {
+        let admin = CapabilitySet::SYS_ADMIN;
+        if !given().contains(BPF | admin) {
+            return println!("SKIPPED: only a process with these capabilities can give them up");
+        }
+        let both = BPF | admin;
+        for (at, spare, tried, left) in [
+            (1, admin, vec![BPF, BPF], BPF),
+            (2, admin, vec![BPF, both, both], both),
+            // Neither way helped at first; later no more was needed.
+            (3, admin, vec![BPF, both, BPF], BPF),
+            (2, CapabilitySet::empty(), vec![BPF, BPF], BPF),
+        ] {
+            let (effective, sets) = started(at, spare);
+            assert_eq!(effective, tried, "{at}");
+            assert_eq!((sets.effective, sets.permitted), (left, left), "{at}");
         }
     }
 

@@ -75,6 +75,7 @@ pub fn run(settings: &Settings) -> Result<u8> {
         bail!("nothing can run: no plugin in the folder can be started");
     }
     let subjects = starter.into_subjects();
+    capabilities::drop_all(); // from here on they are the plugins' threads' own
 
     let mut collector = Collector {
         metrics: Metrics::new(&settings.config.tags, settings.config.uint)?,

@@ -4,7 +4,7 @@ mod grid;
 mod histogram;
 mod lines;
 
-use crate::capabilities;
+use crate::capabilities::{self, Held};
 use crate::cli::{Settings, Usage};
 use crate::config::options;
 use crate::encode::Tags;
@@ -104,10 +104,17 @@ pub fn once(settings: &Settings, name: &str, interval: Duration) -> Result<u8> {
     });
     let module = plugin.module;
     capabilities::keep(plugin.capabilities);
-    capabilities::take(plugin.capabilities);
     let told = signals::listen(false)?;
     let failed = |what: &str, reason: String| anyhow!("{name}: {what} failed: {reason}");
-    text(module.init()(sink.host(), RStr::from_str(&options))).map_err(|e| failed("init", e))?;
+    let mut attempts = 0;
+    let started = Held::take(plugin.capabilities).start(name, || {
+        attempts += 1;
+        if attempts > 1 {
+            text(module.deinit()())?; // clears what the one before has left
+        }
+        text(module.init()(sink.host(), RStr::from_str(&options)))
+    });
+    started.map_err(|e| failed("init", e))?;
 
     let began = Instant::now();
     eprintln!("{name}: {} to go, or Ctrl-C", humantime::format_duration(interval));

@@ -243,7 +243,6 @@ fn every_thread_holds_what_it_needs_and_no_more() {
     for (name, [effective, permitted, inherited, ambient, bounding], no_new) in &threads {
         let expected = match name.as_str() {
             "good" => [bpf, bpf],
-            "collector" => [0, bpf],
             _ => [0, 0],
         };
         assert_eq!([*effective, *permitted], expected, "{name}");
