@@ -5,7 +5,7 @@ use crate::trust::{Folder, Write};
 use anyhow::{Context, Result, bail};
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -57,7 +57,13 @@ impl Drop for Lock {
 /// The lines are for another output.
 pub fn claim(folder: &Folder, output: &str) -> Result<()> {
     let path = || folder.path().join("output").display().to_string();
-    let mut file = folder.write(OsStr::new("output"), Write::Update).with_context(path)?;
+    let mut file = match folder.write(OsStr::new("output"), Write::Update) {
+        // A full disk is no reason not to start: what lies there goes out, which makes room.
+        Err(why) if matches!(why.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            return Ok(());
+        }
+        file => file.with_context(path)?,
+    };
     let mut said = String::new();
     file.read_to_string(&mut said).with_context(path)?;
     match said.strip_suffix('\n') {
@@ -66,7 +72,7 @@ pub fn claim(folder: &Folder, output: &str) -> Result<()> {
             "the spool {} holds lines for {other}, not for {output}: move it away",
             folder.path().display()
         ),
-        // Not said yet, or a part of it by somebody who was killed. A full disk may refuse it.
+        // Not said yet, or a part of it by somebody who was killed.
         None => {
             let _ = file.write_all_at(format!("{output}\n").as_bytes(), 0);
             Ok(())
