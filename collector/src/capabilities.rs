@@ -74,7 +74,8 @@ pub fn keep(asked: CapabilitySet) {
         }
     }
     set(CapabilitySet::empty(), kept);
-    log::info!("capabilities: plugins hold {}, other threads none", Names(needed));
+    let each = self::needed(CapabilitySet::empty(), given);
+    log::info!("capabilities: plugins hold {}, other threads none", Names(each));
     let missing = (BPF | asked) - needed;
     if !missing.is_empty() && !needed.contains(CapabilitySet::SYS_ADMIN) {
         log::warn!("capabilities: {} not given: what needs them fails", Names(missing));
@@ -97,9 +98,13 @@ pub struct Held {
 impl Held {
     /// Takes what a plugin asks for, and gives up what only others ask for.
     #[must_use]
-    pub fn take(asked: CapabilitySet) -> Self {
+    pub fn take(name: &str, asked: CapabilitySet) -> Self {
         let given = given();
         let needed = needed(asked, given);
+        let more = needed & asked - BPF;
+        if !more.is_empty() {
+            log::info!("capabilities: {name} asks for {}, and holds it", Names(more));
+        }
         Self { needed, spare: spare(given, perf_event_paranoid()) - needed }
     }
 

@@ -69,7 +69,7 @@ impl Runner {
     }
 
     fn run(mut self) {
-        let mut held = Held::take(self.capabilities);
+        let mut held = Held::take(self.ledger.name(), self.capabilities);
         let mut health = Health::default();
         let mut phase = self.init(&mut health, &mut held);
         let started = Now::read();

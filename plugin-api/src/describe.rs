@@ -140,3 +140,20 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Description;
+
+    #[test]
+    fn capabilities_are_optional_both_ways() {
+        let before = r#"{"name":"x","version":"1","text":"t","tables":[],"options":[]}"#;
+        let old = Description::from_json(before).unwrap();
+        assert!(old.capabilities.is_empty());
+        assert_eq!(old.to_json(), before, "a collector of 1.0.0 gets what it knows");
+        let new = Description::new("x", "1", "t", &[], Vec::new(), &["CAP_SYS_PTRACE"]);
+        let json = new.to_json();
+        assert_eq!(Description::from_json(&json).unwrap().capabilities, ["CAP_SYS_PTRACE"]);
+        assert_eq!(json.replace(r#","capabilities":["CAP_SYS_PTRACE"]"#, ""), before);
+    }
+}

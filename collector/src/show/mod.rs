@@ -107,7 +107,7 @@ pub fn once(settings: &Settings, name: &str, interval: Duration) -> Result<u8> {
     let told = signals::listen(false)?;
     let failed = |what: &str, reason: String| anyhow!("{name}: {what} failed: {reason}");
     let mut attempts = 0;
-    let started = Held::take(plugin.capabilities).start(name, || {
+    let started = Held::take(name, plugin.capabilities).start(name, || {
         attempts += 1;
         if attempts > 1 {
             text(module.deinit()())?; // clears what the one before has left

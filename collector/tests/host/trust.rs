@@ -223,7 +223,8 @@ fn every_thread_holds_what_it_needs_and_no_more() {
         return;
     }
     let bpf = (CapabilitySet::BPF | CapabilitySet::PERFMON).bits();
-    let dir = folder(&["good"]);
+    let asked = CapabilitySet::SYS_PTRACE.bits();
+    let dir = folder(&["good", "sleeps"]);
     let spool = dir.path().join("spool");
     let config = dir.path().join("c.toml");
     let text = format!(
@@ -238,19 +239,21 @@ fn every_thread_holds_what_it_needs_and_no_more() {
         command
     });
     running.wait_for("capabilities: plugins hold CAP_PERFMON, CAP_BPF, other threads none");
+    running.wait_for("capabilities: sleeps asks for CAP_SYS_PTRACE, and holds it");
     running.wait_for("its lines wait");
     let threads = threads(running.pid());
     for (name, [effective, permitted, inherited, ambient, bounding], no_new) in &threads {
         let expected = match name.as_str() {
-            "good" => [bpf, bpf],
+            "good" => [bpf; 2],
+            "sleeps" => [bpf | asked; 2],
             _ => [0, 0],
         };
         assert_eq!([*effective, *permitted], expected, "{name}");
-        assert_eq!([*inherited, *ambient, *bounding], [0, 0, bpf], "{name}");
+        assert_eq!([*inherited, *ambient, *bounding], [0, 0, bpf | asked], "{name}");
         assert!(no_new, "{name}");
     }
     let names: Vec<&str> = threads.iter().map(|thread| &*thread.0).collect();
-    for name in ["collector", "good", "output", "router", "signals", "spool", "stdin"] {
+    for name in ["collector", "good", "sleeps", "output", "router", "signals", "spool", "stdin"] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
 }
