@@ -25,6 +25,8 @@ struct Sleeps(Duration);
 impl Plugin for Sleeps {
     type Options = Options;
 
+    const CAPABILITIES: &'static [&'static str] = &["CAP_SYS_PTRACE"];
+
     fn init(options: Options) -> Result<Self> {
         std::thread::sleep(options.start);
         Ok(Self(options.time))

@@ -4,6 +4,7 @@ use crate::config::{Config, PluginConfig, parse_interval, parse_output};
 use crate::encode::check_key;
 use crate::output::{OutputConfig, Target};
 use crate::process::hostname;
+use crate::trust;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
@@ -59,6 +60,9 @@ pub struct Flags {
     /// A tag of every line; may be given several times. An empty value takes a tag away (host=)
     #[arg(long = "tag", global = true, value_name = "KEY=VALUE", value_parser = tag)]
     pub tags: Vec<(String, String)>,
+    /// Only warn when others may read secrets, or change plugins, the configuration or an output's folder
+    #[arg(long, global = true)]
+    pub allow_insecure: bool,
     /// off, error, warn, info, debug or trace, to standard error [default: info]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<LevelFilter>,
@@ -149,14 +153,11 @@ impl Flags {
     /// # Errors
     /// The file cannot be read, or all that is wrong in it.
     pub fn settings(self) -> Result<Settings, Usage> {
+        if self.allow_insecure {
+            trust::allow_insecure();
+        }
         let mut config = match &self.config {
-            Some(path) => {
-                let name = path.to_string_lossy();
-                let text = std::fs::read_to_string(path).map_err(|error| {
-                    Usage(format!("configuration {name} cannot be read: {error}"))
-                })?;
-                Config::parse(&name, &text).map_err(Usage)?
-            }
+            Some(path) => Config::read(path).map_err(Usage)?,
             None => Config::default(),
         };
         config.tags.entry("host".to_owned()).or_insert_with(hostname);
@@ -186,6 +187,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::FileConfig;
     use clap::CommandFactory;
 
     fn flags(args: &[&str]) -> Result<Flags, clap::Error> {
@@ -210,7 +212,10 @@ mod tests {
         assert_eq!(settings.config.interval, Duration::from_secs(1));
         assert_eq!(settings.config.log, LevelFilter::Warn);
         assert_eq!(settings.config.tags["host"], hostname());
-        assert_eq!(settings.config.outputs[0].target, Target::File("/tmp/l".into()));
+        assert_eq!(
+            settings.config.outputs[0].target,
+            Target::File(FileConfig::new("/tmp/l".into()))
+        );
 
         let args = ["--config", path, "--interval", "2s", "--log", "debug", "--output", "stdout"];
         let args = [&args[..], &["--tag", "dc=b", "--tag", "host=", "--only", "a,b"]].concat();

@@ -6,6 +6,7 @@
 //! ([`metrics`]).
 
 pub mod batch;
+pub mod capabilities;
 pub mod cli;
 pub mod config;
 pub mod elf;
@@ -26,5 +27,6 @@ pub mod signals;
 pub mod start;
 pub mod stop;
 pub mod tick;
+pub mod trust;
 
 pub use line_encoder::{encode, read, sink};

@@ -1,8 +1,9 @@
 //! Opening plugins. Never closed: types, tables and texts of a plugin stay reachable from the host, and
 //! a library with thread-local state would stay mapped anyway.
 
+use crate::capabilities::{self, CapabilitySet};
 use crate::config::HOST_KEYS;
-use crate::elf;
+use crate::{elf, trust};
 use anyhow::{Context, Result};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use plugin_api::abi::PluginRef;
@@ -14,8 +15,10 @@ use plugin_api::abi_stable::library::{
 use plugin_api::abi_stable::sabi_types::VersionNumber;
 use plugin_api::describe::Description;
 use std::ffi::{CStr, OsStr, c_void};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::mem::{ManuallyDrop, MaybeUninit};
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +33,8 @@ pub struct Plugin {
     pub json: &'static str,
     /// Its three verbs.
     pub module: PluginRef,
+    /// What it asks for beside what every plugin gets.
+    pub capabilities: CapabilitySet,
 }
 
 /// A file in the plugins folder that did not become a plugin.
@@ -62,21 +67,18 @@ pub struct Folder {
 /// Opens every `*.so` of a folder. Hidden files and other names are nobody's business here.
 ///
 /// # Errors
-/// The folder cannot be read. A file that is no plugin is no error but a [`Refusal`].
+/// The folder cannot be read, or others may change what lies in it or where its path leads. A file that is
+/// no plugin is no error but a [`Refusal`].
 pub fn folder(dir: &Path) -> Result<Folder> {
     let context = || format!("plugins folder {}", dir.display());
-    let entries = fs::read_dir(dir).with_context(context)?;
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<_>>()
-        .with_context(context)?;
-    paths.retain(|path| {
-        let name = path.file_name().unwrap_or_default().as_bytes();
+    let mut names = trust::Folder::open(dir).and_then(|it| it.names()).with_context(context)?;
+    names.retain(|name| {
+        let name = name.as_bytes();
         name.ends_with(b".so") && !name.starts_with(b".")
     });
-    paths.sort();
+    names.sort();
     let mut folder = Folder::default();
-    for path in paths {
+    for path in names.into_iter().map(|name| dir.join(name)) {
         let loaded = load(&path).and_then(|plugin| {
             let name = &plugin.description.name;
             match folder.plugins.iter().find(|other| other.description.name == *name) {
@@ -92,23 +94,24 @@ pub fn folder(dir: &Path) -> Result<Folder> {
     Ok(folder)
 }
 
-/// Opens one plugin.
+/// Opens one plugin. What is checked and what is loaded is one open file, whatever happens to its path
+/// meanwhile.
 ///
 /// # Errors
 /// A sentence that says what is wrong with the file and, where one can, what to do.
 pub fn load(path: &Path) -> Result<Plugin, String> {
-    let path = &path.canonicalize().map_err(|error| format!("cannot be found: {error}"))?;
-    let metadata = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
-    if !metadata.is_file() {
-        let what = if metadata.is_dir() { "a directory" } else { "a special file" };
-        return Err(format!("{what}, not a shared library"));
-    }
-    if rustix::process::geteuid().is_root() {
-        trusted(path, metadata.uid(), metadata.mode())?;
-    }
-    elf::check(&fs::read(path).map_err(|error| format!("cannot be read: {error}"))?)?;
+    let (mut file, path) = trust::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => format!("cannot be found: {error}"),
+        // Said in whole sentences by `trust`.
+        _ if error.raw_os_error().is_none() => error.to_string(),
+        _ => format!("cannot be read: {error}"),
+    })?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
+    elf::check(&bytes)?;
+    drop(bytes);
 
-    let module = module(open(path)?)?;
+    let module = module(open(file, &path)?)?;
     let json = module.describe().as_str();
     let description = Description::from_json(json)
         .map_err(|error| format!("its description cannot be read: {error:#}"))?;
@@ -120,7 +123,9 @@ pub fn load(path: &Path) -> Result<Plugin, String> {
             "its option `{name}` never reaches it: that key is the collector's own"
         ));
     }
-    Ok(Plugin { path: path.clone(), description, json, module })
+    let capabilities = capabilities::named(&description.capabilities)
+        .map_err(|name| format!("its description asks for `{name}`, which is no capability"))?;
+    Ok(Plugin { path, description, json, module, capabilities })
 }
 
 /// A name that can be a section, a tag, a thread's name and a word on the command line.
@@ -132,37 +137,34 @@ fn check_name(name: &str) -> Result<(), String> {
     Err(format!("its description calls it {name:?}: letters, digits, `_`, `-` and `.` are allowed"))
 }
 
-/// Code that root runs must be root's to write.
-fn trusted(path: &Path, owner: u32, mode: u32) -> Result<(), String> {
-    let path = path.display();
-    if owner != 0 {
-        Err(format!("owned by user {owner}, but would run as root: `chown root {path}`"))
-    } else if mode & 0o022 != 0 {
-        Err(format!("others than root may change it: `chmod go-w {path}`"))
-    } else {
-        Ok(())
-    }
-}
-
 /// Opens the library and finds the header that `export_plugin!` put there.
-fn open(path: &Path) -> Result<&'static LibHeader, String> {
+fn open(file: File, path: &Path) -> Result<&'static LibHeader, String> {
+    // The linker takes a library for one that it has when the name is the same. This one is no other
+    // file's as long as the descriptor is open, and leads to this file only.
+    let place = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let said = |error| {
+        format!("{:#}", anyhow::Error::from(error)).replace(&place, &path.display().to_string())
+    };
     // SAFETY: opening runs the library's constructors. That is what loading a plugin means: the file
     // is whole, exports a plugin, and belongs to who may decide what runs here (all checked before).
     // RTLD_NOW: a missing symbol is an error here instead of the process's end at the first call.
-    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    let library = unsafe { Library::open(Some(&place), RTLD_NOW | RTLD_LOCAL) }.map_err(said)?;
     let library = ManuallyDrop::new(library);
     // SAFETY: the symbol is a static of abi_stable's `LibHeader`, whose address is an `AbiHeaderRef`;
     // `upgrade` below reads its magic string before anything else.
-    let symbol = unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL) }
-        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    let symbol =
+        unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL) }.map_err(said)?;
     let header: AbiHeaderRef = *symbol;
-    let from = defined_in(symbol.into_raw().cast_const());
-    if from.as_deref().and_then(|from| from.canonicalize().ok()).as_deref() != Some(path) {
+    let from = defined_in(symbol.into_raw().cast_const()).unwrap_or_default();
+    let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let own = |from: &Path| Some(id(fs::metadata(from).ok()?) == id(file.metadata().ok()?));
+    if own(&from) != Some(true) {
         // dlsym searches a library's dependencies too.
-        let from = from.map_or("elsewhere".to_owned(), |from| from.display().to_string());
-        return Err(format!("no plugin of its own: what it exports comes from {from}"));
+        return Err(format!("no plugin of its own: what it exports comes from {}", from.display()));
     }
+    if from == Path::new(&place) {
+        let _for_ever = file.into_raw_fd();
+    } // else the linker had this very file already, under the name that it was first opened by
     header.upgrade().map_err(|error| {
         log::debug!("{}: {error}", path.display());
         "built with an incompatible abi_stable (--log debug): build it again".to_owned()
@@ -211,16 +213,6 @@ fn module(header: &'static LibHeader) -> Result<PluginRef, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn root_runs_only_what_root_alone_may_change() {
-        let check = |owner, mode| trusted(Path::new("/p/x.so"), owner, mode);
-        assert_eq!(check(0, 0o100_755), Ok(()));
-        assert_eq!(check(0, 0o100_644), Ok(()));
-        assert!(check(1000, 0o755).unwrap_err().contains("`chown root /p/x.so`"));
-        assert!(check(0, 0o775).unwrap_err().contains("`chmod go-w /p/x.so`"));
-        assert!(check(0, 0o757).unwrap_err().contains("chmod"));
-    }
 
     #[test]
     fn a_plugins_name_can_stand_everywhere() {

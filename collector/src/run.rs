@@ -1,8 +1,10 @@
 //! The collector at work: everything is started, ticks go by, everything is ended.
 
 use crate::batch::{Batch, Batches, CHANNEL, Message};
+use crate::capabilities::{self, CapabilitySet};
 use crate::cli::{Settings, Usage};
 use crate::folder;
+use crate::load::Plugin;
 use crate::metrics::{Metrics, Subject};
 use crate::output::{Outlet, route};
 use crate::process::{Stream, closed_at_start, exit_now, trim_memory};
@@ -37,6 +39,13 @@ pub fn run(settings: &Settings) -> Result<u8> {
     if settings.stop_on_stdin_close && closed_at_start(Stream::Stdin) {
         bail!(Usage("--stop-on-stdin-close: standard input is closed already".to_owned()));
     }
+    let chosen = |plugin: &&Plugin| match &*settings.only {
+        [] => settings.plugin(&plugin.description.name).enabled,
+        only => only.contains(&plugin.description.name),
+    };
+    let chosen: Vec<&Plugin> = folder.plugins.iter().filter(chosen).collect();
+    // Before the first thread, and before outputs are opened: what fails later fails at the start.
+    capabilities::keep(chosen.iter().fold(CapabilitySet::empty(), |all, p| all | p.capabilities));
     let told = signals::listen(settings.stop_on_stdin_close)?;
     let (gone_sender, gone) = unbounded();
     let outlets = open_outlets(settings, &gone_sender)?;
@@ -58,15 +67,9 @@ pub fn run(settings: &Settings) -> Result<u8> {
         tables: BTreeMap::new(),
     };
     warn_of_sections_without_plugin(settings, &folder.plugins);
-    let chosen = |name: &String| match &*settings.only {
-        [] => settings.plugin(name).enabled,
-        only => only.contains(name),
-    };
     let mut running = 0;
-    for plugin in folder.plugins {
-        if chosen(&plugin.description.name) {
-            running += usize::from(starter.start(&plugin)?);
-        }
+    for plugin in chosen {
+        running += usize::from(starter.start(plugin)?);
     }
     if settings.only.is_empty() {
         starter.refused(&folder.refused);
@@ -75,6 +78,7 @@ pub fn run(settings: &Settings) -> Result<u8> {
         bail!("nothing can run: no plugin in the folder can be started");
     }
     let subjects = starter.into_subjects();
+    capabilities::drop_all(); // from here on they are the plugins' threads' own
 
     let mut collector = Collector {
         metrics: Metrics::new(&settings.config.tags, settings.config.uint)?,
@@ -102,7 +106,10 @@ fn start_router(batches: Receiver<Message>, outlets: &[Outlet]) -> Result<()> {
     let queues: Vec<_> = outlets.iter().map(Outlet::queue).collect();
     thread::Builder::new()
         .name("router".to_owned())
-        .spawn(move || route(&batches, &queues))
+        .spawn(move || {
+            capabilities::drop_all();
+            route(&batches, &queues);
+        })
         .context("starting the router's thread")?;
     Ok(())
 }

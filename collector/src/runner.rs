@@ -1,6 +1,7 @@
 //! One thread per plugin: `init`, `call` and `deinit` always on it, ticks on the grid, failures healed.
 
 use crate::batch::{Batch, Batches, Message};
+use crate::capabilities::{CapabilitySet, Held};
 use crate::health::{Health, Next, State};
 use crate::ledger::Ledger;
 use crate::process::trim_memory;
@@ -23,6 +24,8 @@ pub struct Runner {
     pub module: PluginRef,
     /// Its options as JSON.
     pub options: String,
+    /// What its thread needs beside what every plugin's needs.
+    pub capabilities: CapabilitySet,
     /// Between ticks.
     pub interval: Duration,
     /// Ticks to make at most.
@@ -66,8 +69,9 @@ impl Runner {
     }
 
     fn run(mut self) {
+        let mut held = Held::take(self.ledger.name(), self.capabilities);
         let mut health = Health::default();
-        let mut phase = self.init(&mut health);
+        let mut phase = self.init(&mut health, &mut held);
         let started = Now::read();
         self.ready = None;
         let opened = self.gate.recv().unwrap_or(started);
@@ -85,7 +89,7 @@ impl Runner {
             phase = match phase {
                 Phase::Up(since) => self.call(since, &mut seq, due.time_ns, &mut health),
                 Phase::Down(1) => {
-                    let phase = self.init(&mut health);
+                    let phase = self.init(&mut health, &mut held);
                     grid.restart(Now::read()); // a start takes its time
                     trim_memory(); // and memory: libbpf reads the kernel's types for it
                     phase
@@ -123,8 +127,16 @@ impl Runner {
         }
     }
 
-    fn init(&self, health: &mut Health) -> Phase {
-        match text(self.module.init()(self.sink.host(), RStr::from_str(&self.options))) {
+    fn init(&self, health: &mut Health, held: &mut Held) -> Phase {
+        let mut attempts = 0;
+        let started = held.start(self.ledger.name(), || {
+            attempts += 1;
+            if attempts > 1 {
+                self.deinit(); // clears what the one before has left
+            }
+            text(self.module.init()(self.sink.host(), RStr::from_str(&self.options)))
+        });
+        match started {
             Ok(()) => {
                 self.ledger.started(health.in_quarantine());
                 Phase::Up(Instant::now())

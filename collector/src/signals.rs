@@ -1,5 +1,6 @@
 //! What tells the collector something while it runs: signals, and the end of standard input.
 
+use crate::capabilities::drop_all;
 use crate::process::exit_now;
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -32,12 +33,16 @@ pub fn listen(stop_on_stdin_close: bool) -> Result<Told> {
         let sender = sender.clone();
         thread::Builder::new()
             .name("stdin".to_owned())
-            .spawn(move || wait_for_end_of_stdin(&sender))
+            .spawn(move || {
+                drop_all();
+                wait_for_end_of_stdin(&sender);
+            })
             .context("starting the thread of standard input")?;
     }
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
+            drop_all();
             let mut told = false;
             for signal in signals.forever() {
                 // A channel that is full says the same already.

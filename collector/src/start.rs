@@ -126,6 +126,7 @@ impl Starter<'_> {
         let runner = Runner {
             module: plugin.module,
             options,
+            capabilities: plugin.capabilities,
             interval,
             // Ticks of another interval end with the collector's own.
             ticks: self.settings.ticks.filter(|_| interval == base),

@@ -140,7 +140,7 @@ fn the_collector_writes_where_telegraf_reads() {
                 assert_eq!(format!("http://{}", address()), http.urls[0], "{name}");
                 assert_eq!(snippet.plugin, "influxdb_listener");
             }
-            Target::File(path) => panic!("{name}: {}", path.display()),
+            Target::File(file) => panic!("{name}: {}", file.path.display()),
         }
     }
 }

@@ -16,6 +16,9 @@ pub struct Description {
     pub tables: Vec<Table>,
     /// The options that it takes.
     pub options: Vec<PluginOption>,
+    /// What its thread needs beside CAP_BPF and CAP_PERFMON, as the kernel calls it: `CAP_SYS_PTRACE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
 }
 
 /// A table.
@@ -86,6 +89,7 @@ impl Description {
         text: &str,
         tables: &[&TableDef],
         options: Vec<PluginOption>,
+        capabilities: &[&str],
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -93,6 +97,7 @@ impl Description {
             text: text.to_owned(),
             tables: tables.iter().map(|t| Table::new(t)).collect(),
             options,
+            capabilities: capabilities.iter().map(|&name| name.to_owned()).collect(),
         }
     }
 
@@ -133,5 +138,22 @@ impl Table {
                 })
                 .collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Description;
+
+    #[test]
+    fn capabilities_are_optional_both_ways() {
+        let before = r#"{"name":"x","version":"1","text":"t","tables":[],"options":[]}"#;
+        let old = Description::from_json(before).unwrap();
+        assert!(old.capabilities.is_empty());
+        assert_eq!(old.to_json(), before, "a collector of 1.0.0 gets what it knows");
+        let new = Description::new("x", "1", "t", &[], Vec::new(), &["CAP_SYS_PTRACE"]);
+        let json = new.to_json();
+        assert_eq!(Description::from_json(&json).unwrap().capabilities, ["CAP_SYS_PTRACE"]);
+        assert_eq!(json.replace(r#","capabilities":["CAP_SYS_PTRACE"]"#, ""), before);
     }
 }

@@ -12,6 +12,10 @@ pub trait Plugin: Sized + Send + 'static {
     /// The section `[plugin.NAME]`, declared with [`crate::options!`]; [`crate::NoOptions`] when there is none.
     type Options: Options;
 
+    /// What its thread needs beside `CAP_BPF` and `CAP_PERFMON`, such as `CAP_SYS_PTRACE` to look into other
+    /// users' processes. The collector gives up what no plugin asks for.
+    const CAPABILITIES: &'static [&'static str] = &[];
+
     /// Loads and attaches. The error becomes the plugin's reason in `collector_plugin`, so it says what
     /// was attempted, on what, and what to do.
     fn init(options: Self::Options) -> Result<Self>;

@@ -134,7 +134,8 @@ pub fn describe<P: Plugin>(
     text: &str,
     tables: &[&TableDef],
 ) -> RStr<'static> {
-    let description = Description::new(name, version, text, tables, P::Options::describe());
+    let options = P::Options::describe();
+    let description = Description::new(name, version, text, tables, options, P::CAPABILITIES);
     RStr::from_str(Box::leak(description.to_json().into_boxed_str()))
 }
 

@@ -20,6 +20,9 @@ pub trait Tool: Sized + Send + 'static {
     /// Its program: `skel::Object`, or a pair of two skeletons' objects, which share one cut.
     type Object: ObjectSet;
 
+    /// What it needs beside `CAP_BPF` and `CAP_PERFMON`: see [`Plugin::CAPABILITIES`].
+    const CAPABILITIES: &'static [&'static str] = &[];
+
     /// Makes the tool's own state, and sets constants and sizes of the program before it is loaded.
     ///
     /// # Errors
@@ -132,6 +135,8 @@ pub struct Running<T: Tool> {
 
 impl<T: Tool> Plugin for Running<T> {
     type Options = T::Options;
+
+    const CAPABILITIES: &'static [&'static str] = T::CAPABILITIES;
 
     fn init(options: T::Options) -> Result<Self> {
         Self::start(options)

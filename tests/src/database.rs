@@ -6,6 +6,7 @@ use crate::running::Home;
 use crate::servers::{Influx, Victoria};
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 
 /// It runs, and is empty.
 pub enum Database {
@@ -70,6 +71,7 @@ impl Database {
         let token = |text: &str| {
             let path = home.path(self.kind());
             fs::write(&path, text).expect("a file for the token");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
             format!("token_file = \"{}\"", path.display())
         };
         let place = match self {

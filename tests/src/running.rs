@@ -5,7 +5,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -30,6 +31,17 @@ impl Home {
         home
     }
 
+    /// With the plugins of the install tree.
+    ///
+    /// # Panics
+    /// There is no install tree.
+    #[must_use]
+    pub fn with_tools() -> Self {
+        let home = Self(tempfile::tempdir().expect("a folder"));
+        symlink(dist().join("plugins"), home.path("plugins")).expect("a link to the plugins");
+        home
+    }
+
     /// A place in it: for a spool, a socket, a token.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -51,10 +63,9 @@ impl Home {
     /// As [`Home::start`].
     #[must_use]
     pub fn start_with(&self, toml: &str, prepare: impl FnOnce(&mut Command)) -> Running {
-        let (config, dist) = (self.path("collector.toml"), std::env::var("COLLECTOR_DIST"));
+        let config = self.path("collector.toml");
         fs::write(&config, toml).expect("a config file");
-        let dist = dist.expect("COLLECTOR_DIST: run this by `cargo xtask test` or `bench`");
-        let mut command = Command::new(Path::new(&dist).join("collector"));
+        let mut command = Command::new(dist().join("collector"));
         command.arg("--config").arg(config).arg("--plugins").arg(self.path("plugins"));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         prepare(&mut command);
@@ -77,6 +88,11 @@ impl Default for Home {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn dist() -> PathBuf {
+    let dist = std::env::var_os("COLLECTOR_DIST");
+    dist.expect("COLLECTOR_DIST: run this by `cargo xtask test` or `bench`").into()
 }
 
 /// The plugin, which cargo puts beside its test executables and binaries.

@@ -10,6 +10,7 @@ mod kills;
 mod records;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use system_tests::Stored;
 use system_tests::arrived::numbers_by_run;
@@ -39,6 +40,7 @@ impl Server {
         let V2 { org, bucket, token, .. } = V2::default();
         let token_file = home.path("token");
         fs::write(&token_file, token).expect("a file for the token");
+        fs::set_permissions(&token_file, fs::Permissions::from_mode(0o600)).expect("its mode");
         format!(
             "[[output]]\nkind = \"influxdb2\"\nurl = \"{}\"\norg = \"{org}\"\n\
              bucket = \"{bucket}\"\ntoken_file = \"{}\"\nbatch_time = \"10ms\"\nspool = \"{}\"\n{more}\n",

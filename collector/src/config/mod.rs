@@ -12,11 +12,13 @@ pub use output::parse_output;
 use crate::encode::{Tags, check_key};
 use crate::output::OutputConfig;
 use crate::sink::Limits;
+use crate::trust;
 use log::LevelFilter;
 use options::PluginOption;
 use section::{Section, Source, Value};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeValue;
 
@@ -90,7 +92,18 @@ impl Default for PluginConfig {
 }
 
 impl Config {
-    /// Reads a configuration; `name` is its file's, for messages.
+    /// Reads a configuration's file.
+    ///
+    /// # Errors
+    /// It cannot be read, others may change it, or all that is wrong in it.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let name = path.to_string_lossy();
+        let text = trust::open(path).and_then(|(file, _)| io::read_to_string(file));
+        let text = text.map_err(|error| format!("configuration {name} cannot be read: {error}"))?;
+        Self::parse(&name, &text)
+    }
+
+    /// Reads a configuration's text; `name` is its file's, for messages.
     ///
     /// # Errors
     /// All problems, one a line, each with file, line, column, the key and what is wanted.

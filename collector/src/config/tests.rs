@@ -2,8 +2,8 @@ mod addresses;
 mod output_keys;
 
 use super::*;
-use crate::output::Target;
 use crate::output::http::{DEAD_LETTER_BYTES, HttpConfig};
+use crate::output::{FileConfig, Target};
 
 fn problems(text: &str) -> String {
     Config::parse("c.toml", text).unwrap_err()
@@ -52,7 +52,7 @@ fn every_key_is_read() {
             OutputConfig::new(Target::Stdout),
             OutputConfig {
                 queue_bytes: 1_000_000,
-                ..OutputConfig::new(Target::File("/tmp/lines".into()))
+                ..OutputConfig::new(Target::File(FileConfig::new("/tmp/lines".into())))
             },
         ]
     );
@@ -90,6 +90,14 @@ fn a_problem_names_file_line_column_key_and_what_is_wanted() {
         ("[output]\nkind = \"file\"", "`output` must be a list of tables: [[output]]"),
         ("[[output]]\npath = \"x\"", "c.toml:2:1: this needs a `kind`"),
         ("[[output]]\nkind = \"file\"", "2:1: this needs a `path`"),
+        ("[[output]]\nkind = \"file\"\nmode = \"640\"\npath = 1", "`path` must be a path"),
+        (
+            "[[output]]\nkind = \"file\"\nmode = 640",
+            "3:8: `mode` must be permissions such as \"0640\"",
+        ),
+        ("[[output]]\nkind = \"file\"\nmode = \"0666\"", "everybody could change"),
+        ("[[output]]\nkind = \"file\"\nmode = \"0440\"", "must read and write it"),
+        ("[[output]]\nkind = \"file\"\nmode = \"0755\"", "at most 0664"),
         ("[[output]]\nkind = 1", "2:8: `kind` must be a text such as \"stdout\", not 1"),
         ("[[output]]\nkind = \"stdout\"\npath = \"x\"", "3:1: unknown key `path`"),
         ("[[output]]\nkind = \"fil\"", "2:8: unknown output kind `fil` (did you mean `file`?)"),
@@ -184,6 +192,7 @@ fn the_example_tells_every_key_and_its_default() {
     assert_eq!((plugin.enabled, plugin.limits), (true, Limits::DEFAULT));
     let keys_of_outputs = [
         "path",
+        "mode",
         "address",
         "datagram_bytes",
         "url",

@@ -1,19 +1,36 @@
 //! Lines at the end of a file.
 
-use super::pipe::Descriptor;
-use super::stream::Stream;
 use super::{Failure, Output, Parcel};
-use anyhow::{Context, Result, bail};
+use crate::trust::{self, Folder};
+use anyhow::{Context, Result, anyhow};
+use rustix::io::Errno;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// A file as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileConfig {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The permissions of a file that is made, now or after it was moved away.
+    pub mode: u32,
+}
+
+impl FileConfig {
+    /// With the usual permissions.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, mode: 0o640 }
+    }
+}
 
 /// A regular file that grows. Whoever rotates it may rename or remove it, or cut it to nothing (the file
 /// is only ever appended to).
 struct File {
-    path: PathBuf,
+    config: FileConfig,
     /// `None` when it is to be opened again.
     open: Option<Open>,
 }
@@ -27,27 +44,25 @@ struct Open {
     begun: usize,
 }
 
-/// Opens a file, or makes it with mode 0644. A device or a named pipe is a [`Stream`].
+/// Opens a file, or makes it.
 ///
 /// # Errors
-/// Names the folder that is missing, or what the kernel says.
-pub fn open(path: &Path) -> Result<Box<dyn Output>> {
-    let file = open_to_append(path)?;
-    if !file.metadata()?.is_file() {
-        return Ok(Box::new(Stream::new(Descriptor::new(file)?)));
-    }
-    Ok(Box::new(File { path: path.to_owned(), open: Some(Open::new(file, path)?) }))
+/// Names the folder that is missing, who else may change where the lines go, or what the kernel says. A
+/// link, a device or a named pipe is an error: standard output leads to those.
+pub fn open(config: &FileConfig) -> Result<Box<dyn Output>> {
+    let open = Open::new(open_to_append(config)?, &config.path)?;
+    Ok(Box::new(File { config: config.clone(), open: Some(open) }))
 }
 
-fn open_to_append(path: &Path) -> Result<fs::File> {
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
-        bail!("its folder {} does not exist: make it first", parent.display());
-    }
-    let mut options = fs::OpenOptions::new();
-    options.append(true).create(true).mode(0o644);
-    // Reading tells whether the last line is whole; a file that may only be written works too.
-    let file = options.clone().read(true).open(path).or_else(|_| options.open(path));
-    file.with_context(|| format!("{} cannot be opened", path.display()))
+fn open_to_append(FileConfig { path, mode }: &FileConfig) -> Result<fs::File> {
+    let append = trust::Write::Append { mode: *mode };
+    let file = Folder::of_file(path).and_then(|(folder, name)| folder.write(&name, append));
+    file.map_err(|error| {
+        // Root without CAP_DAC_OVERRIDE is a user like others.
+        let denied = error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
+        let hint = if denied { ": `chown` it to the collector's user" } else { "" };
+        anyhow!("{} cannot be opened: {error}{hint}", path.display())
+    })
 }
 
 /// Whether the last byte is no newline: someone was killed in the middle of a line.
@@ -64,9 +79,6 @@ fn ends_torn(file: &mut fs::File) -> io::Result<bool> {
 impl Open {
     fn new(mut file: fs::File, path: &Path) -> Result<Self> {
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            bail!("{} is no regular file any more", path.display());
-        }
         if ends_torn(&mut file).unwrap_or(false) {
             file.write_all(b"\n").with_context(|| path.display().to_string())?;
             log::warn!("{} ended within a line: a new one is begun", path.display());
@@ -111,13 +123,14 @@ impl Open {
 impl File {
     /// Opens the file again if its path leads elsewhere, or nowhere.
     fn follow(&mut self) -> Result<&mut Open> {
-        let there = fs::metadata(&self.path).map(|metadata| (metadata.dev(), metadata.ino()));
+        let Self { config, open } = self;
+        let there = fs::metadata(&config.path).map(|metadata| (metadata.dev(), metadata.ino()));
         let same = |open: &Open| there.as_ref().is_ok_and(|there| *there == open.id);
-        let open = match self.open.take().filter(same) {
-            Some(open) => open,
-            None => Open::new(open_to_append(&self.path)?, &self.path)?,
+        let found = match open.take().filter(same) {
+            Some(found) => found,
+            None => Open::new(open_to_append(config)?, &config.path)?,
         };
-        Ok(self.open.insert(open))
+        Ok(open.insert(found))
     }
 }
 
@@ -141,6 +154,14 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    fn open(path: &Path) -> Result<Box<dyn Output>> {
+        super::open(&FileConfig::new(path.to_owned()))
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
     fn deliver(output: &mut dyn Output, lines: &str) {
         output.deliver(&mut parcel(&[lines]), None).unwrap();
     }
@@ -153,8 +174,6 @@ mod tests {
             deliver(&mut *open(&path).unwrap(), "a\n");
         }
         assert_eq!(fs::read(&path).unwrap(), b"a\na\n");
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777 & !0o644, 0, "{mode:o}");
     }
 
     #[test]
@@ -174,9 +193,63 @@ mod tests {
     }
 
     #[test]
+    fn it_has_its_mode_whatever_the_umask_and_also_when_it_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        let mut output = open(&path).unwrap();
+        assert_eq!(mode(&path), 0o640);
+        fs::remove_file(&path).unwrap();
+        let wide = FileConfig { path: path.clone(), mode: 0o664 };
+        let mut other = super::open(&wide).unwrap();
+        assert_eq!(mode(&path), 0o664, "wider than what a umask leaves");
+        for output in [&mut output, &mut other] {
+            fs::rename(&path, dir.path().join("lines.1")).unwrap();
+            output.reopen();
+            deliver(&mut **output, "a\n");
+        }
+        assert_eq!(mode(&path), 0o664);
+        assert_eq!(mode(&dir.path().join("lines.1")), 0o640);
+        // What somebody has decided about a file that is there stays.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        other.reopen();
+        deliver(&mut *other, "b\n");
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
     fn a_full_disk_is_tried_again() {
-        let mut file = open(Path::new("/dev/full")).unwrap();
-        assert!(matches!(file.deliver(&mut parcel(&["a\n"]), None), Err(Failure::Later { .. })));
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut open = Open { file: full, id: (0, 0), begun: 0 };
+        let mut parcel = parcel(&["a\n"]);
+        assert_eq!(open.write(&mut parcel).unwrap_err().kind(), ErrorKind::StorageFull);
+        assert!(!parcel.is_done());
+    }
+
+    #[test]
+    fn only_a_regular_file_with_one_name_is_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("lines"), dir.path().join("other"));
+        fs::write(&other, "kept").unwrap();
+        let refused = |words: &str| {
+            let error = format!("{:#}", open(&path).err().unwrap());
+            assert!(error.contains(words), "{error}");
+            fs::remove_file(&path).unwrap();
+        };
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        refused("is a symbolic link to ");
+        fs::hard_link(&other, &path).unwrap();
+        refused("it has another name");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        refused("a named pipe, not a regular file");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        refused("a socket, not a regular file");
+        assert_eq!(fs::read(&other).unwrap(), b"kept");
+        for device in ["/dev/null", "/dev/full"] {
+            let error = format!("{:#}", open(Path::new(device)).err().unwrap());
+            assert!(error.contains("a device, not a regular file"), "{error}");
+        }
+        let error = format!("{:#}", open(Path::new("/dev/stdout")).err().unwrap());
+        assert!(error.contains("/dev/stdout is a symbolic link"), "{error}");
     }
 
     #[test]
@@ -220,7 +293,7 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
         let mut parcel = parcel(&["a\n"]);
         let Err(Failure::Later { why, .. }) = output.deliver(&mut parcel, None) else { panic!() };
-        assert!(why.to_string().contains("/folder does not exist"), "{why}");
+        assert!(why.to_string().contains("/folder does not exist: make it first"), "{why}");
         fs::create_dir(&folder).unwrap();
         output.deliver(&mut parcel, None).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"a\n");
@@ -236,7 +309,7 @@ mod tests {
         let Err(Failure::Later { why, .. }) = output.deliver(&mut parcel(&["a\n"]), None) else {
             panic!()
         };
-        assert!(why.to_string().contains("is no regular file any more"), "{why}");
+        assert!(why.to_string().contains("is a symbolic link to /dev/full"), "{why}");
     }
 
     #[test]
@@ -244,7 +317,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lines");
         fs::write(&path, "a\nbc\n").unwrap();
-        let open = Open::new(open_to_append(&path).unwrap(), &path).unwrap();
+        let open =
+            Open::new(open_to_append(&FileConfig::new(path.clone())).unwrap(), &path).unwrap();
         (&open.file).write_all(b"tor").unwrap();
         assert_eq!(open.cut(3), 0);
         assert_eq!(fs::read(&path).unwrap(), b"a\nbc\n");

@@ -19,6 +19,7 @@ pub mod spool;
 mod stream;
 
 pub use books::{Books, Cause, Dropped, Sent};
+pub use file::FileConfig;
 pub use outlet::{Outlet, route};
 pub use parcel::{Limits, Parcel};
 pub use queue::Snapshot;
@@ -28,7 +29,6 @@ use anyhow::{Error, Result};
 use http::HttpConfig;
 use socket::SocketConfig;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Why a parcel was not delivered.
@@ -115,7 +115,7 @@ pub enum Target {
     /// This process's standard output.
     Stdout,
     /// The end of a file.
-    File(PathBuf),
+    File(FileConfig),
     /// A socket: unix, unixgram, tcp, udp.
     Socket(SocketConfig),
     /// A database.
@@ -142,7 +142,7 @@ impl Target {
     pub fn open(&self) -> Result<Vec<Box<dyn Output>>> {
         Ok(match self {
             Self::Stdout => vec![Box::new(stream::Stream::stdout()?)],
-            Self::File(path) => vec![file::open(path)?],
+            Self::File(config) => vec![file::open(config)?],
             Self::Socket(config) => vec![socket::open(config)?],
             Self::Http(config) => http::open(config)?,
         })
@@ -164,7 +164,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stdout => f.write_str("stdout"),
-            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::File(config) => write!(f, "file:{}", config.path.display()),
             Self::Socket(config) => config.fmt(f),
             Self::Http(config) => config.fmt(f),
         }

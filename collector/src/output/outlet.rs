@@ -5,6 +5,7 @@ use super::queue::{Gaps, Pause, Queue, SPOOL_PAUSE, Snapshot, Turn};
 use super::spool::Spool;
 use super::{Failure, Output, OutputConfig};
 use crate::batch::Message;
+use crate::capabilities::drop_all;
 use crate::encode::Tags;
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender};
@@ -109,7 +110,10 @@ impl Outlet {
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     thread::Builder::new()
         .name(name.to_owned())
-        .spawn(run)
+        .spawn(|| {
+            drop_all();
+            run();
+        })
         .with_context(|| format!("starting the thread `{name}`"))
 }
 

@@ -1,12 +1,10 @@
 //! Tokens and passwords: named in the configuration, never written there.
 
+use crate::trust;
 use anyhow::{Context, Result, ensure};
-use rustix::fs::OFlags;
 use serde_json::Value;
 use std::env;
-use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -46,11 +44,9 @@ impl Secret {
     }
 }
 
-/// Reads a regular file. Anything else, such as a named pipe, could be waited for without end.
+/// Reads a file that nobody else may read or change.
 fn read(path: &Path) -> Result<Zeroizing<String>> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    ensure!(file.metadata()?.is_file(), "it is no regular file");
+    let file = trust::open_secret(path)?;
     // Not a byte more than there is room for, so that no copy stays where a buffer has grown.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
     file.take(LONGEST).read_to_end(&mut bytes)?;
@@ -144,22 +140,53 @@ impl Redactor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use crate::trust::testing::write_secret;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn what_is_no_file_is_refused_and_not_waited_for() {
+    fn what_holds_no_token_is_refused_and_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         let error = |path: &Path| format!("{:#}", Secret::File(path.into()).read().unwrap_err());
-        assert!(error(&path).ends_with("token cannot be read: it is no regular file"));
-        assert!(error("/dev/zero".as_ref()).contains("no regular file"));
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, "x".repeat(70_000)).unwrap();
+        assert!(error("/dev/zero".as_ref()).contains("a device, not a regular file"));
+        write_secret(&path, &"x".repeat(70_000));
         assert!(error(&path).contains("longer than any token"));
         fs::write(&path, b"\xff\xfe").unwrap();
         assert!(error(&path).contains("it is no text"));
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused_where_they_can_reach_it() {
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let dir = tempfile::tempdir().unwrap();
+        set(dir.path(), 0o700);
+        let path = dir.path().join("token");
+        fs::write(&path, "one").unwrap();
+        let secret = Secret::File(path.clone());
+        set(&path, 0o644);
+        secret.read().expect("nobody else may enter its folder");
+        set(dir.path(), 0o711);
+        let error = format!("{:#}", secret.read().unwrap_err());
+        assert!(error.contains("others may read the secret in "), "{error}");
+        assert!(error.contains("/token: `chmod go-rwx "), "{error}");
+        set(&path, 0o640);
+        secret.read().expect("its group is our own");
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, None, Some(12345)).unwrap();
+            assert!(secret.read().is_err(), "its group is another one");
+            set(&path, 0o600);
+            secret.read().expect("nobody else may read it");
+            std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+            let error = format!("{:#}", secret.read().unwrap_err());
+            assert!(error.contains("is owned by user 12345"), "{error}");
+        }
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let error = format!("{:#}", Secret::File(fifo).read().unwrap_err());
+        assert!(error.contains("a named pipe, not a regular file"), "{error}");
     }
 
     #[test]
@@ -196,7 +223,7 @@ mod tests {
             ("\n", Err("is empty")),
             ("a\nb", Err("more than one line")),
         ] {
-            fs::write(&path, text).unwrap();
+            write_secret(&path, text);
             match (secret.read(), read) {
                 (Ok(secret), Ok(expected)) => assert_eq!(*secret, expected),
                 (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),

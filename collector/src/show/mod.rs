@@ -4,6 +4,7 @@ mod grid;
 mod histogram;
 mod lines;
 
+use crate::capabilities::{self, Held};
 use crate::cli::{Settings, Usage};
 use crate::config::options;
 use crate::encode::Tags;
@@ -54,8 +55,11 @@ pub fn describe(settings: &Settings, name: &str, json: bool) -> Result<u8> {
 }
 
 fn described(plugin: &Description) -> String {
-    let Description { name, version, text, tables, options } = plugin;
+    let Description { name, version, text, tables, options, capabilities } = plugin;
     let mut out = format!("{name} {version}: {text}\n");
+    if !capabilities.is_empty() {
+        let _ = writeln!(out, "\nasks for {}", capabilities.join(", "));
+    }
     if options.is_empty() {
         let _ = writeln!(out, "\nno options of its own\n");
     } else {
@@ -100,9 +104,18 @@ pub fn once(settings: &Settings, name: &str, interval: Duration) -> Result<u8> {
         log: |plugin, level, text| log::log!(target: plugin, level, "{text}"),
     });
     let module = plugin.module;
+    capabilities::keep(plugin.capabilities);
     let told = signals::listen(false)?;
     let failed = |what: &str, reason: String| anyhow!("{name}: {what} failed: {reason}");
-    text(module.init()(sink.host(), RStr::from_str(&options))).map_err(|e| failed("init", e))?;
+    let mut attempts = 0;
+    let started = Held::take(name, plugin.capabilities).start(name, || {
+        attempts += 1;
+        if attempts > 1 {
+            text(module.deinit()())?; // clears what the one before has left
+        }
+        text(module.init()(sink.host(), RStr::from_str(&options)))
+    });
+    started.map_err(|e| failed("init", e))?;
 
     let began = Instant::now();
     let interval_text = humantime::format_duration(interval);

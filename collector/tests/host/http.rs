@@ -4,6 +4,7 @@ use crate::process::{Running, collector, folder, run};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -88,6 +89,7 @@ fn secrets_are_sent_and_not_logged_at_any_level() {
     let dir = folder(&["good"]);
     let (config, token) = (dir.path().join("c.toml"), dir.path().join("token"));
     fs::write(&token, &secret).unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
     let (url, token) = (&server.url, token.display());
     let text = format!(
         "interval = \"100ms\"\nlog = \"trace\"\n[[output]]\nkind = \"influxdb2\"\n\

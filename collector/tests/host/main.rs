@@ -9,3 +9,4 @@ mod process;
 mod quiet;
 mod refused;
 mod stop;
+mod trust;

@@ -63,6 +63,11 @@ pub struct Ended {
 }
 
 impl Running {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn start(mut command: Command) -> Self {
         Self::of(command.spawn().unwrap())
     }

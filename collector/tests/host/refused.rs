@@ -94,7 +94,7 @@ fn what_is_no_plugin_is_called_what_it_is() {
     assert_eq!(reason(&file("empty.so", b"")), "the file is empty");
     let directory = dir.path().join("directory.so");
     fs::create_dir(&directory).unwrap();
-    assert_eq!(reason(&directory), "a directory, not a shared library");
+    assert_eq!(reason(&directory), "a directory, not a regular file");
     let foreign = file("foreign.so", &fs::read(libc()).unwrap());
     assert!(
         reason(&foreign).starts_with("a shared library, but no plugin"),

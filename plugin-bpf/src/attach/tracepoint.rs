@@ -74,6 +74,12 @@ struct Field {
     location: bool,
 }
 
+/// Whether only the user keeps us from looking into a folder.
+fn is_closed(folder: &str) -> bool {
+    let inside = std::fs::metadata(Path::new(folder).join("events"));
+    inside.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
 impl Format {
     /// Reads `events/CATEGORY/NAME/format` of the tracepoint `CATEGORY/NAME`.
     fn read(name: &str) -> Result<Self> {
@@ -85,6 +91,8 @@ impl Format {
         let text = text.ok_or_else(|| {
             if roots.iter().any(|root| Path::new(root).join("events").exists()) {
                 anyhow!("this kernel has no tracepoint {name}")
+            } else if roots.iter().any(|root| is_closed(root)) {
+                anyhow!("tracefs is closed to this user: run as root, or add CAP_DAC_READ_SEARCH")
             } else {
                 anyhow!("tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing")
             }

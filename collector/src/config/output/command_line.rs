@@ -5,7 +5,7 @@ use super::auth::usual_auth;
 use super::{KINDS, check_address, check_file, check_socket, unknown_kind};
 use crate::output::http::{HttpConfig, Server, Url};
 use crate::output::socket::{SocketConfig, UDP_BYTES, UNIXGRAM_BYTES};
-use crate::output::{OutputConfig, Target};
+use crate::output::{FileConfig, OutputConfig, Target};
 use percent_encoding::percent_decode_str;
 use std::path::PathBuf;
 
@@ -53,7 +53,7 @@ fn target(url: &str) -> Result<Target, String> {
     let target = match kind {
         "stdout" if rest.is_empty() => Target::Stdout,
         "stdout" => return Err("stdout takes no path".to_owned()),
-        "file" => Target::File(path(check_file)?),
+        "file" => Target::File(FileConfig::new(path(check_file)?)),
         "unix" => Target::Socket(SocketConfig::Unix(path(check_socket)?)),
         "unixgram" => Target::Socket(SocketConfig::Unixgram {
             path: path(check_socket)?,

@@ -10,7 +10,7 @@ use super::section::{Section, check_name, without_userinfo};
 use crate::nearest::{did_you_mean, nearest};
 use crate::output::host::HostPort;
 use crate::output::socket::{SocketConfig, UDP_BYTES, UNIXGRAM_BYTES, check_path};
-use crate::output::{OutputConfig, SpoolConfig, Target};
+use crate::output::{FileConfig, OutputConfig, SpoolConfig, Target};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -84,7 +84,13 @@ fn spool(section: &mut Section<'_>) -> Option<SpoolConfig> {
 fn target(kind: &str, section: &mut Section<'_>, spool: Option<&SpoolConfig>) -> Option<Target> {
     Some(match kind {
         "stdout" => Target::Stdout,
-        "file" => Target::File(path(section, check_file)?),
+        "file" => {
+            let mode = section.read("mode", "permissions such as \"0640\"", |value| {
+                Ok(check_mode(value.get_ref().as_str().ok_or("")?)?)
+            });
+            let default = FileConfig::new(path(section, check_file)?);
+            Target::File(FileConfig { mode: mode.unwrap_or(default.mode), ..default })
+        }
         "unix" => Target::Socket(SocketConfig::Unix(path(section, check_socket)?)),
         "unixgram" => {
             let bytes = section.size("datagram_bytes", UNIXGRAM_RANGE).unwrap_or(UNIXGRAM_BYTES);
@@ -104,6 +110,15 @@ fn path(section: &mut Section<'_>, check: fn(&str) -> Result<PathBuf, String>) -
     let path = section
         .read("path", "a path in quotes", |value| Ok(check(value.get_ref().as_str().ok_or("")?)?));
     section.needed("path", path)
+}
+
+fn check_mode(text: &str) -> Result<u32, &'static str> {
+    match u32::from_str_radix(text, 8).map_err(|_| "")? {
+        mode if mode & 0o600 != 0o600 => Err("the collector itself must read and write it: 06.."),
+        mode if mode & 0o002 != 0 => Err("everybody could change what is in it"),
+        mode if mode & !0o664 != 0 => Err("lines are not executed: at most 0664"),
+        mode => Ok(mode),
+    }
 }
 
 fn address(section: &mut Section<'_>) -> Option<String> {

@@ -9,7 +9,10 @@ fn socket(bytes: usize) -> String {
 
 #[test]
 fn outputs_are_urls_on_the_command_line() {
-    assert_eq!(parse_output("file:/tmp/a:b").unwrap().target, Target::File("/tmp/a:b".into()));
+    assert_eq!(
+        parse_output("file:/tmp/a:b").unwrap().target,
+        Target::File(FileConfig::new("/tmp/a:b".into()))
+    );
     assert_eq!(parse_output("stdout").unwrap().target, Target::Stdout);
     for (url, name) in [
         ("unix:/run/t.sock", None),

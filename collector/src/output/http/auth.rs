@@ -193,7 +193,7 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use crate::trust::testing::write_secret;
 
     fn v1() -> Server {
         Server::Influxdb1 { database: "db".into(), retention_policy: None }
@@ -222,7 +222,7 @@ mod tests {
     fn each_server_gets_the_token_in_its_own_way() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        fs::write(&path, "s3cret\n").unwrap();
+        write_secret(&path, "s3cret\n");
         let token = Auth::Token(Secret::File(path.clone()));
         let v2 = Server::Influxdb2 { org: "o".into(), bucket: "b".into() };
         let v3 = Server::Influxdb3 { database: "db".into() };
@@ -245,10 +245,10 @@ mod tests {
         let auth = Auth::Token(Secret::File(path.clone()));
         let mut read = credentials(&auth, &v1()).unwrap();
         assert!(first(&mut read).unwrap_err().to_string().contains("token cannot be read"));
-        fs::write(&path, "one").unwrap();
+        write_secret(&path, "one");
         assert_eq!(first(&mut read).unwrap().unwrap(), "Token one");
         assert!(!read.refresh().unwrap());
-        fs::write(&path, "two").unwrap();
+        write_secret(&path, "two");
         assert_eq!(first(&mut read).unwrap().unwrap(), "Token one");
         assert!(read.refresh().unwrap());
         assert_eq!(first(&mut read).unwrap().unwrap(), "Token two");
@@ -262,7 +262,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
             let path = dir.path().join(name);
-            fs::write(&path, text).unwrap();
+            write_secret(&path, text);
             Secret::File(path)
         };
         let mut config =

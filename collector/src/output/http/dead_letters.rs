@@ -4,12 +4,12 @@
 
 use super::DeadLetterConfig;
 use super::refusals;
+use crate::trust::{self, Folder};
 use anyhow::{Context, Result};
-use rustix::fs::OFlags;
-use std::fs::{self, File, OpenOptions};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The log hears of refused lines no more often than this.
@@ -83,10 +83,10 @@ impl DeadLetters {
         if !fits(&text, b"") {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "its bound is too small"));
         }
-        let mut file = open(&config.path)?;
+        let (mut file, folder, name) = open(&config.path)?;
         if file.metadata()?.len() + text.len() as u64 > most {
-            fs::rename(&config.path, older(&config.path))?;
-            file = open(&config.path)?;
+            folder.rename(&name, &older(&name))?;
+            file = folder.write(&name, PRIVATE)?;
         }
         file.write_all(&text)
     }
@@ -96,33 +96,29 @@ fn count(slice: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', slice).count() as u64
 }
 
-/// Opened for each refusal, which are rare: so it does not matter when somebody moves the file away. What
-/// is no regular file, such as a named pipe, could be waited for without end.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let mut options = OpenOptions::new();
-    let file = options.append(true).create(true).mode(0o600).custom_flags(flags).open(path);
-    let no_file = || io::Error::other("it is no regular file");
-    match file {
-        // A named pipe that nobody reads.
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Err(no_file()),
-        Ok(file) if !file.metadata()?.is_file() => Err(no_file()),
-        other => other,
-    }
+/// For their owner only: lines may name people.
+const PRIVATE: trust::Write = trust::Write::Append { mode: 0o600 };
+
+/// Opened for each refusal, which are rare: so it does not matter when somebody moves the file away.
+fn open(path: &Path) -> io::Result<(File, Folder, OsString)> {
+    let (folder, name) = Folder::of_file(path)?;
+    Ok((folder.write(&name, PRIVATE)?, folder, name))
 }
 
-/// Where the file goes when it is full.
-fn older(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+/// What the file is called when it is full.
+fn older(name: &OsStr) -> OsString {
+    let mut name = name.to_owned();
     name.push(".1");
-    name.into()
+    name
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
 
     fn letters(path: &Path, bytes: u64) -> DeadLetters {
         let config = DeadLetterConfig { path: path.to_owned(), bytes };
@@ -167,13 +163,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dead");
         let mut letters = letters(&path, 1000);
+        let older = PathBuf::from(older(path.as_os_str()));
         let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
         for i in 0..100 {
             keep(&mut letters, "400 no", &[&format!("a v={i}i {i}\n")]);
-            assert!(size(&path) + size(&older(&path)) <= 1000);
+            assert!(size(&path) + size(&older) <= 1000);
         }
         assert!(fs::read_to_string(&path).unwrap().ends_with("a v=99i 99\n"));
-        assert!(size(&older(&path)) > 400);
+        assert!(size(&older) > 400);
         // More than fits is cut between two lines.
         keep(&mut letters, "400 no", &["x v=1 1\n".repeat(500).as_str()]);
         let text = fs::read_to_string(&path).unwrap();
@@ -187,9 +184,9 @@ mod tests {
         mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         let config = DeadLetterConfig { path: path.clone(), bytes: 1000 };
         let error = || DeadLetters::new("x".into(), Some(&config)).err().unwrap();
-        let words = "dead: it is no regular file";
+        let words = "dead: a named pipe, not a regular file";
         assert!(format!("{:#}", error()).ends_with(words), "{:#}", error());
-        let _reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let _reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
         assert!(format!("{:#}", error()).ends_with(words), "{:#}", error());
     }
 

@@ -210,16 +210,6 @@ impl Http {
     }
 }
 
-/// The time that is left.
-fn left(deadline: Option<Instant>) -> Option<Duration> {
-    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
-}
-
-/// A time, or what is left.
-fn at_most(time: Duration, deadline: Option<Instant>) -> Duration {
-    left(deadline).map_or(time, |left| left.min(time))
-}
-
 /// The first lines one by one, each with its newline.
 fn each_line(parcel: &Parcel, lines: u64) -> impl Iterator<Item = &[u8]> {
     parcel.front(lines).flat_map(|slice| slice.split_inclusive(|&byte| byte == b'\n'))

@@ -2,35 +2,42 @@
 //! wait for that.
 
 use super::super::folder::folder_name;
-use super::recover::{self, Lock};
+use super::recover::{self, Lock, OUTPUT};
+use crate::trust::Folder;
 use anyhow::{Context, Result};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::path::Path;
 
 /// Gives the lines that wait in a folder of spools for an output of another name to the one output that has
 /// no spool there yet. Where it is not clear whose they are, the log tells of them.
 ///
 /// # Errors
-/// The spool cannot be renamed.
+/// The folder cannot be used, or the spool cannot be renamed.
 pub fn inherit(dir: &Path, outputs: &[String]) -> Result<()> {
-    let own: Vec<PathBuf> = outputs.iter().map(|name| dir.join(folder_name(name))).collect();
-    let left = left_behind(dir, &own);
-    let mut heirs = outputs.iter().zip(&own).filter(|(_, folder)| !folder.exists());
+    let dir = match Folder::open(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        dir => dir.context("the spool's folder cannot be used")?,
+    };
+    let there = dir.names().with_context(|| dir.path().display().to_string())?;
+    let own: Vec<OsString> = outputs.iter().map(|name| folder_name(name).into()).collect();
+    let left = left_behind(&dir, there.iter().filter(|name| !own.contains(name)));
+    let mut heirs = outputs.iter().zip(&own).filter(|(_, folder)| !there.contains(folder));
     match (&*left, heirs.next(), heirs.next()) {
-        ([(left, _lock)], Some((output, own)), None) => {
-            fs::rename(left, own).with_context(|| {
-                format!("{} cannot be renamed to {}", left.display(), own.display())
-            })?;
+        ([(name, left, _lock)], Some((output, own)), None) => {
+            let from = left.path().display();
+            // First what says whose it is: whoever is killed in between finds it left behind once more.
+            let _ = left.remove(OsStr::new(OUTPUT));
+            dir.rename(name, own).with_context(|| format!("{from} cannot be renamed"))?;
             log::info!(
-                "output {output}: takes over the lines in {}, whose output is not configured any more",
-                left.display()
+                "output {output}: takes over the lines in {from}, whose output is not configured any more"
             );
         }
         _ => {
-            for (left, _) in left {
+            for (_, left, _) in left {
+                let path = left.path().display();
                 log::warn!(
-                    "{} holds lines of an output that is not configured: they wait for it",
-                    left.display()
+                    "{path} holds lines of an output that is not configured: they wait for it"
                 );
             }
         }
@@ -39,17 +46,25 @@ pub fn inherit(dir: &Path, outputs: &[String]) -> Result<()> {
 }
 
 /// The spools of others that hold something, and that no other process has.
-fn left_behind(dir: &Path, own: &[PathBuf]) -> Vec<(PathBuf, Lock)> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let folders = folders.map(|entry| entry.path()).filter(|path| !own.contains(path));
-    let spools = folders.filter(|path| recover::list(path).is_ok_and(|found| !found.is_empty()));
-    spools.filter_map(|path| Lock::take(&path).ok().map(|lock| (path, lock))).collect()
+fn left_behind<'a>(
+    dir: &Folder,
+    names: impl Iterator<Item = &'a OsString>,
+) -> Vec<(OsString, Folder, Lock)> {
+    let left = |name: &OsString| {
+        let folder = Folder::open(&dir.path().join(name)).ok()?;
+        if recover::list(&folder).ok()?.is_empty() {
+            return None;
+        }
+        let lock = Lock::take(&folder).ok()?;
+        Some((name.clone(), folder, lock))
+    };
+    names.filter_map(left).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// A folder with these spools, each with a segment.
     fn folder(outputs: &[&str]) -> tempfile::TempDir {
@@ -90,7 +105,7 @@ mod tests {
     #[test]
     fn what_another_process_has_and_what_holds_nothing_is_left_alone() {
         let dir = folder(&["a"]);
-        let lock = Lock::take(&dir.path().join("a")).unwrap();
+        let lock = Lock::take(&Folder::open(&dir.path().join("a")).unwrap()).unwrap();
         fs::create_dir(dir.path().join("empty")).unwrap();
         fs::write(dir.path().join("x.rejected"), "").unwrap();
         assert_eq!(inherited(dir.path(), &["c"]), [None]);

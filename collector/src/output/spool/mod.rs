@@ -29,6 +29,8 @@ pub use heir::inherit;
 use super::folder::folder_name;
 use super::parcel::Limits;
 use crate::batch::Batch;
+use crate::trust::Folder;
+use anyhow::Context;
 use plugin_api::Tick;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -121,7 +123,8 @@ const SEGMENTS: usize = 2048;
 #[derive(Debug)]
 pub struct Spool {
     config: SpoolConfig,
-    folder: PathBuf,
+    output: String,
+    folder: Arc<Folder>,
     /// By number. Only the last one is appended to.
     segments: VecDeque<Segment>,
     /// The next segment's number.
@@ -137,7 +140,7 @@ pub struct Spool {
     sync_failed: bool,
     /// As above.
     read_failed: bool,
-    /// Held as long as the spool.
+    /// Held as long as the folder.
     lock: Lock,
 }
 
@@ -148,10 +151,10 @@ impl Spool {
     /// # Errors
     /// The folder cannot be made, locked or listed, or another collector has it.
     pub fn open(config: &SpoolConfig, output: &str) -> anyhow::Result<(Self, Vec<Stretch>)> {
-        let folder = config.dir.join(folder_name(output));
-        let lock = Lock::take(&folder)?;
+        let (folder, lock) = Self::folder(config, output)?;
         let mut spool = Self {
             config: config.clone(),
+            output: output.to_owned(),
             folder,
             segments: VecDeque::new(),
             next: 0,
@@ -167,11 +170,23 @@ impl Spool {
         Ok((spool, recovered))
     }
 
+    /// The folder of an output, made unless it is there.
+    fn folder(config: &SpoolConfig, output: &str) -> anyhow::Result<(Arc<Folder>, Lock)> {
+        let path = config.dir.join(folder_name(output));
+        // What holds it is made by itself, so that it is checked to be closed to others too.
+        let folder = Folder::make(&config.dir).and_then(|_| Folder::make(&path));
+        let folder = folder.context("the spool's folder cannot be used")?;
+        let lock = Lock::take(&folder)?;
+        recover::claim(&folder, output)?;
+        Ok((Arc::new(folder), lock))
+    }
+
     fn recover(&mut self) -> anyhow::Result<Vec<Stretch>> {
         let mut recovered = BTreeMap::new();
-        for (number, path) in recover::list(&self.folder)? {
+        for (number, name) in recover::list(&self.folder)? {
             self.next = number + 1;
-            match recover::segment(number, &path) {
+            let path = self.folder.path().join(&name);
+            match recover::segment(number, &self.folder, name) {
                 Ok(segment) if segment.is_spent() => segment.remove(),
                 Ok(segment) => {
                     for stretch in segment.sums.stretches() {

@@ -1,7 +1,6 @@
 //! What is done when somebody has removed the folder while it is in use.
 
 use super::Spool;
-use super::recover::Lock;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -15,12 +14,14 @@ impl Spool {
     /// The folder cannot be made or locked.
     pub(super) fn restore(&mut self) -> io::Result<()> {
         if !self.lock.is_in(&self.folder) {
-            self.lock =
-                Lock::take(&self.folder).map_err(|why| io::Error::other(format!("{why:#}")))?;
-            log::warn!("{} was removed or moved away: it is made again", self.folder.display());
+            let made = Self::folder(&self.config, &self.output);
+            (self.folder, self.lock) = made.map_err(|why| io::Error::other(format!("{why:#}")))?;
+            let path = self.folder.path().display();
+            log::warn!("{path} was removed or moved away: it is made again");
             self.seal();
         } else if self.segments.back().is_some_and(|last| !self.sealed && !last.is_there()) {
-            log::warn!("segments in {} were removed: a new one is begun", self.folder.display());
+            let path = self.folder.path().display();
+            log::warn!("segments in {path} were removed: a new one is begun");
             self.seal();
         }
         Ok(())

@@ -6,12 +6,14 @@ use super::sums::Sums;
 use super::{Lost, Place};
 use crate::batch::Batch;
 use crate::output::books::Cause;
+use crate::trust::{Folder, Write};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How much is read at once to find the next record after damage.
@@ -23,7 +25,8 @@ pub struct Segment {
     pub number: u64,
     /// Its length.
     pub length: u64,
-    path: PathBuf,
+    folder: Arc<Folder>,
+    name: OsString,
     /// Closed while nobody reads: a spool may have more segments than a process may have files.
     file: Option<File>,
     cursor: u64,
@@ -46,30 +49,25 @@ pub struct Room {
 
 impl Segment {
     /// A new one, with mode 0600.
-    pub fn create(folder: &Path, number: u64) -> io::Result<Self> {
-        let path = folder.join(format!("{number:08}.spool"));
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Self { file: Some(file), ..Self::new(path, number, 0) })
+    pub fn create(folder: &Arc<Folder>, number: u64) -> io::Result<Self> {
+        let name = OsString::from(format!("{number:08}.spool"));
+        let file = folder.write(&name, Write::New)?;
+        Ok(Self { file: Some(file), ..Self::new(folder, name, number) })
     }
 
     /// One that is there, with records that are not known yet: see [`super::recover`].
-    pub fn found(path: PathBuf, number: u64) -> io::Result<Self> {
-        let mut segment = Self::new(path, number, 0);
-        let file = segment.file()?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("it is no file"));
-        }
-        segment.length = metadata.len();
+    pub fn found(folder: &Arc<Folder>, name: OsString, number: u64) -> io::Result<Self> {
+        let mut segment = Self::new(folder, name, number);
+        segment.length = segment.file()?.metadata()?.len();
         Ok(segment)
     }
 
-    fn new(path: PathBuf, number: u64, length: u64) -> Self {
+    fn new(folder: &Arc<Folder>, name: OsString, number: u64) -> Self {
         Self {
             number,
-            length,
-            path,
+            length: 0,
+            folder: Arc::clone(folder),
+            name,
             file: None,
             cursor: 0,
             sums: Sums::default(),
@@ -83,10 +81,14 @@ impl Segment {
         match &mut self.file {
             Some(file) => Ok(file),
             none => {
-                let mut options = OpenOptions::new();
                 // After an error a file system may become read-only: what lies there can still be read.
-                let file = options.read(true).write(true).open(&self.path).or_else(|why| {
-                    if is_passing(&why) { Err(why) } else { options.write(false).open(&self.path) }
+                let file = self.folder.write(&self.name, Write::Found).or_else(|why| {
+                    match Errno::from_io_error(&why) {
+                        Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {
+                            self.folder.read(&self.name)
+                        }
+                        _ => Err(why),
+                    }
                 })?;
                 Ok(none.insert(file))
             }
@@ -96,16 +98,18 @@ impl Segment {
     /// Gives back what the system holds open for it; it is opened again when it is needed. A file that was
     /// removed stays open: what it holds is nowhere else.
     pub fn close(&mut self) {
-        self.file.take_if(|file| leads_to(&self.path, file));
+        let path = self.path();
+        self.file.take_if(|file| leads_to(&path, file));
     }
 
     /// Whether its path leads to its file.
     pub fn is_there(&self) -> bool {
-        self.file.as_ref().is_none_or(|file| leads_to(&self.path, file))
+        self.file.as_ref().is_none_or(|file| leads_to(&self.path(), file))
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// For messages, and to see whether it is still there.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join(&self.name)
     }
 
     /// Whether records of it were taken and are not done.
@@ -181,7 +185,7 @@ impl Segment {
                 Err(why) if is_passing(&why) => return Err(why),
                 Err(why) => {
                     self.pass(&header);
-                    let (path, lines) = (self.path.display(), header.lines);
+                    let (path, lines) = (self.path().display().to_string(), header.lines);
                     let (offset, bytes) = (place.offset, header.record_length());
                     log::warn!(
                         "{path}: {bytes} bytes at {offset} with {lines} lines of {} are lost: {why}",
@@ -225,7 +229,7 @@ impl Segment {
 
     fn skip(&mut self) -> io::Result<()> {
         let next = self.next_header(self.cursor + 1)?;
-        let (path, bytes) = (self.path.display(), next - self.cursor);
+        let (path, bytes) = (self.path().display().to_string(), next - self.cursor);
         log::warn!("{path}: {bytes} bytes at {} are damaged and skipped", self.cursor);
         self.skipped = true;
         self.cursor = next;
@@ -234,7 +238,7 @@ impl Segment {
 
     /// A disk that cannot be read takes seconds for each attempt: there is only one.
     fn skip_rest(&mut self, why: &io::Error) {
-        let (path, bytes) = (self.path.display(), self.length - self.cursor);
+        let (path, bytes) = (self.path().display().to_string(), self.length - self.cursor);
         log::warn!("{path}: {bytes} bytes at {} cannot be read: {why}", self.cursor);
         self.skipped = true;
         self.cursor = self.length;
@@ -291,7 +295,7 @@ impl Segment {
     pub fn mark_done(&mut self, offset: u64) {
         let marked = self.file().and_then(|file| file.write_all_at(&[DONE], offset + STATE_AT));
         if let Err(why) = marked {
-            log::debug!("{}: what is done cannot be marked: {why}", self.path.display());
+            log::debug!("{}: what is done cannot be marked: {why}", self.path().display());
         }
     }
 
@@ -315,10 +319,10 @@ impl Segment {
 
     /// Takes it from the disk.
     pub fn remove(self) {
-        if let Err(why) = std::fs::remove_file(&self.path)
+        if let Err(why) = self.folder.remove(&self.name)
             && why.kind() != io::ErrorKind::NotFound
         {
-            log::warn!("{} cannot be removed: {why}", self.path.display());
+            log::warn!("{} cannot be removed: {why}", self.path().display());
         }
     }
 

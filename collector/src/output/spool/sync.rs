@@ -2,7 +2,6 @@
 
 use super::segment::Segment;
 use super::{Place, Spool};
-use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -54,7 +53,7 @@ impl Spool {
             Ok(()) => self.sync_failed = false,
             Err(why) => {
                 if !std::mem::replace(&mut self.sync_failed, true) {
-                    log::warn!("{} does not reach the disk: {why}", self.folder.display());
+                    log::warn!("{} does not reach the disk: {why}", self.folder.path().display());
                 }
             }
         }
@@ -69,7 +68,7 @@ impl Spool {
             }
         }
         if self.new_file {
-            File::open(&self.folder)?.sync_all()?;
+            self.folder.sync()?;
             self.new_file = false;
         }
         Ok(())

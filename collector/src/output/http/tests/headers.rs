@@ -3,6 +3,7 @@
 use super::super::{Header, HeaderText};
 use super::*;
 use crate::output::secret::Secret;
+use crate::trust::testing::write_secret;
 use std::fs;
 use ureq::http::HeaderName;
 
@@ -18,7 +19,7 @@ fn headers_are_sent_and_a_changed_secret_among_them_is_read_again() {
     });
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("key");
-    fs::write(&key, "old-k3y\n").unwrap();
+    write_secret(&key, "old-k3y\n");
     let mut config = config(&server);
     config.headers = vec![
         header("x-scope-orgid", HeaderText::Plain("tenant-7".into())),
@@ -28,7 +29,7 @@ fn headers_are_sent_and_a_changed_secret_among_them_is_read_again() {
     let mut parcel = parcel(&["a v=1 1\n"]);
     let why = held(output.deliver(&mut parcel, None));
     assert!(why.contains("[secret]") && !why.contains("k3y"), "{why}");
-    fs::write(&key, "new-k3y\n").unwrap();
+    write_secret(&key, "new-k3y\n");
     output.deliver(&mut parcel, None).unwrap();
     let requests = server.requests();
     let sent: Vec<_> = requests.iter().map(|request| request.header("x-scope-orgid")).collect();

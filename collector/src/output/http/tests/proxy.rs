@@ -4,6 +4,7 @@ use super::super::Proxy;
 use super::tls::authority;
 use super::*;
 use crate::output::secret::Secret;
+use crate::trust::testing::write_secret;
 use std::fs;
 use std::io::{BufRead, BufReader, Write, copy};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -51,14 +52,14 @@ fn a_proxy_that_wants_a_password_gets_it_also_when_it_changes() {
     });
     let dir = tempfile::tempdir().unwrap();
     let password = dir.path().join("password");
-    fs::write(&password, "old").unwrap();
+    write_secret(&password, "old");
     let mut config = config(&proxy);
     config.urls = vec!["http://influx.invalid:8086".to_owned()];
     through(&mut config, &proxy.url(), Some(&password));
     let mut output = open(&config).unwrap();
     let why = held(output.deliver(&mut parcel(&["a v=1 1\n"]), None));
     assert!(why.contains(&proxy.url()) && why.contains("correct `proxy_username`"), "{why}");
-    fs::write(&password, "new").unwrap();
+    write_secret(&password, "new");
     output.deliver(&mut parcel(&["a v=1 1\n"]), None).unwrap();
 }
 
@@ -100,7 +101,7 @@ fn a_request_with_tls_goes_through_a_tunnel() {
     let (url, asked) = tunnel(address, "Proxy-Authorization: Basic bWU6YTpiL0AlICM=");
     let dir = tempfile::tempdir().unwrap();
     let (password, ca_file) = (dir.path().join("password"), dir.path().join("ca"));
-    fs::write(&password, "old").unwrap();
+    write_secret(&password, "old");
     fs::write(&ca_file, ca).unwrap();
     let mut config = config(&server);
     config.urls = vec!["https://influx.invalid".to_owned()];
@@ -109,7 +110,7 @@ fn a_request_with_tls_goes_through_a_tunnel() {
     let mut output = open(&config).unwrap();
     let why = held(output.deliver(&mut parcel(&["a v=1 1\n"]), None));
     assert!(why.contains(&url) && why.contains("correct `proxy_username`"), "{why}");
-    fs::write(&password, "a:b/@% #").unwrap();
+    write_secret(&password, "a:b/@% #");
     for _ in 0..2 {
         output.deliver(&mut parcel(&["a v=1 1\n"]), None).unwrap();
     }

@@ -3,6 +3,7 @@
 use super::super::{DeadLetterConfig, SHOWS_SECRETS};
 use super::*;
 use crate::output::secret::Secret;
+use crate::trust::testing::write_secret;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::fs;
 use std::sync::Mutex;
@@ -59,11 +60,11 @@ fn a_changed_token_is_read_at_once_and_none_is_ever_shown() {
     said.push(held(output.deliver(&mut parcel, None)));
     assert!(said[1].contains("token cannot be read"), "{}", said[1]);
     assert!(server.requests().is_empty());
-    fs::write(&token, old).unwrap();
+    write_secret(&token, old);
     said.push(held(output.deliver(&mut parcel, None)));
     assert!(said[2].starts_with("401 authorization: Token [secret]  [2J..."), "{}", said[2]);
     assert!(said[2].contains("correct the token"), "{}", said[2]);
-    fs::write(&token, new).unwrap();
+    write_secret(&token, new);
     output.deliver(&mut parcel, None).unwrap();
     assert_eq!(fates(&mut parcel), (1, 1, 0));
 
@@ -87,7 +88,7 @@ fn the_password_of_a_user_is_sent_as_basic_authentication_and_not_told_in_either
     });
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("password");
-    fs::write(&file, "passphrase").unwrap();
+    write_secret(&file, "passphrase");
     let mut config = config(&server);
     config.auth = Auth::Basic { username: "user".into(), password: Secret::File(file) };
     let why = held(open(&config).unwrap().deliver(&mut parcel(&["a v=1 1\n"]), None));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::output::secret::Secret;
+use crate::trust::testing::write_secret;
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
@@ -84,15 +85,15 @@ fn a_corrected_secret_is_seen_by_a_look_and_one_that_works_is_read_again_when_to
         server.requests().len()
     };
     assert_eq!(attempts(&mut output, &mut parcel), 0, "the file is not there yet");
-    fs::write(&token, "wrong").unwrap();
+    write_secret(&token, "wrong");
     assert!(output.0.look(None));
     assert_eq!(attempts(&mut output, &mut parcel), 1);
-    fs::write(&token, "right").unwrap();
+    write_secret(&token, "right");
     assert!(output.0.look(None));
     output.deliver(&mut parcel, None).unwrap();
     assert_eq!(server.requests().len(), 2);
 
-    fs::write(&token, "new").unwrap();
+    write_secret(&token, "new");
     output.0.reopen();
     held(output.deliver(&mut super::parcel(&["c v=1 1\n"]), None));
     assert_eq!(server.requests()[2].header("authorization"), Some("Token new"));

@@ -1,7 +1,7 @@
 //! The folder, its lock, and a disk or a process that has nothing left to give.
 
 use super::*;
-use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{IFlags, Mode, ioctl_getflags, ioctl_setflags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
@@ -35,7 +35,7 @@ fn a_folder_that_cannot_be_made_is_named() {
     fs::write(dir.path().join("file"), "").unwrap();
     let config = config(&dir.path().join("file/spool"), 1 << 20);
     let error = format!("{:#}", Spool::open(&config, "out").unwrap_err());
-    assert!(error.contains("file/spool/out cannot be made"), "{error}");
+    assert!(error.contains("/file: Not a directory"), "{error}");
 }
 
 #[test]
@@ -184,4 +184,99 @@ fn a_process_without_files_left_loses_nothing() {
     assert_eq!((taken, error.is_err(), waiting), (vec![], true, 3));
     assert_eq!(case.lost, []);
     assert_eq!(case.take_seconds(End::Oldest, &ALL), [1, 2, 3]);
+}
+
+/// A place for a spool that is not there yet.
+fn nothing() -> (tempfile::TempDir, SpoolConfig, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir.path().join("spool"), 1 << 20);
+    let folder = config.dir.join("out");
+    (dir, config, folder)
+}
+
+#[test]
+fn a_prepared_link_does_not_make_root_write_to_what_it_points_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "kept").unwrap();
+    let symbolic = |place: &Path| std::os::unix::fs::symlink(&victim, place).unwrap();
+    let hard = |place: &Path| fs::hard_link(&victim, place).unwrap();
+    let ways: [&dyn Fn(&Path); 2] = [&symbolic, &hard];
+    for name in ["lock", "output", "00000000.spool", "00000001.spool", "7.spool"] {
+        let (_dir, config, folder) = nothing();
+        fs::create_dir_all(&folder).unwrap();
+        let place = folder.join(name);
+        for prepare in ways {
+            prepare(&place);
+            if let Ok((mut spool, recovered)) = Spool::open(&config, "out") {
+                assert_eq!(recovered, []);
+                let mut lost = Lost::new();
+                for i in 0..5 {
+                    spool.append(&long(i, 1000), &mut lost).unwrap();
+                }
+                assert_eq!((lost, spool.waiting().lines), (Lost::new(), 5));
+            }
+            assert_eq!(fs::read_to_string(&victim).unwrap(), "kept", "{name}");
+            fs::remove_dir_all(&folder).unwrap();
+            fs::create_dir(&folder).unwrap();
+        }
+        let fifo = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &place, fifo).unwrap();
+        let _ends = Spool::open(&config, "out");
+    }
+}
+
+#[test]
+fn a_folder_that_others_may_change_is_refused() {
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let (_dir, config, folder) = nothing();
+    drop(Spool::open(&config, "out").unwrap());
+    for path in [&folder, &config.dir] {
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        for open in [0o770, 0o1777] {
+            mode(path, open);
+            let error = format!("{:#}", Spool::open(&config, "out").unwrap_err());
+            assert!(error.contains("others than its owner may change "), "{error}");
+            assert!(error.contains(&format!("`chmod go-w {}`", path.display())), "{error}");
+        }
+        mode(path, 0o700);
+    }
+    std::os::unix::fs::chown(&folder, Some(12345), None).unwrap();
+    let error = format!("{:#}", Spool::open(&config, "out").unwrap_err());
+    assert!(error.contains("is owned by user 12345"), "{error}");
+}
+
+#[test]
+fn a_folder_of_another_output_is_refused_whatever_it_is_called() {
+    let (_dir, config, folder) = nothing();
+    let open = |output| Spool::open(&config, output);
+    drop(open("one").unwrap());
+    drop(open("one").unwrap());
+    fs::rename(config.dir.join("one"), &folder).unwrap();
+    let error = format!("{:#}", open("out").unwrap_err());
+    assert!(error.contains("holds lines for one, not for out: move it away"), "{error}");
+    for torn in ["", "on"] {
+        fs::write(folder.join("output"), torn).unwrap();
+        drop(open("out").unwrap());
+    }
+    assert!(open("out").is_ok());
+}
+
+#[test]
+fn a_folder_that_was_removed_is_made_again() {
+    let (_dir, config, folder) = nothing();
+    let (mut spool, _) = Spool::open(&config, "out").unwrap();
+    let mut lost = Lost::new();
+    spool.append(&long(1, 1000), &mut lost).unwrap();
+    fs::remove_dir_all(&config.dir).unwrap();
+    spool.append(&long(2, 1000), &mut lost).unwrap();
+    assert!(folder.join("00000001.spool").exists());
+    let taken = spool.take(End::Oldest, &ALL, 0, &mut lost);
+    assert_eq!((taken.len(), lost), (2, Lost::new()), "what is open can still be read");
+    taken.iter().for_each(|(_, place)| spool.done(*place));
+    assert_eq!(spool.waiting().lines, 0);
+    drop(spool);
+    assert_eq!(Spool::open(&config, "out").unwrap().1, []);
 }

@@ -1,0 +1,180 @@
+//! The real plugins in a process that gave up all that they do not need: they attach, late and again too, and
+//! each thread holds what is promised.
+
+use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid, kill_process, prlimit, setrlimit};
+use rustix::thread::{self as own, CapabilitySet, CapabilitySets};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use system_tests::running::Home;
+
+/// Not root, and nobody who has a process here.
+const SOMEBODY: u32 = 12345;
+const NEEDED: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
+const PLUGINS: [&str; 3] = ["bootstrap", "runqlat", "bpfsample"];
+/// Enough to start with, too few to load a BPF program.
+const FEW_FILES: u64 = 16;
+
+/// Who runs the collector.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum User {
+    /// Root, with everything.
+    Root,
+    /// Root, with what systemd's `CapabilityBoundingSet=CAP_BPF CAP_PERFMON` leaves.
+    Bounded,
+    /// Another user, with systemd's `AmbientCapabilities=CAP_BPF CAP_PERFMON`.
+    Ambient,
+}
+
+fn become_user(command: &mut Command, user: User) {
+    let prepare = move || {
+        // As systemd's `LimitMEMLOCK=infinity`: up to 5.10 maps count against it. Where we may not do
+        // that the kernel is newer.
+        let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+        setrlimit(Resource::Nofile, Rlimit { current: Some(FEW_FILES), maximum: Some(1024) })?;
+        if user == User::Root {
+            return Ok(());
+        }
+        for bit in (0..u64::BITS).map(|at| CapabilitySet::from_bits_retain(1 << at)) {
+            if !NEEDED.contains(bit) && own::remove_capability_from_bounding_set(bit).is_err() {
+                break;
+            }
+        }
+        if user == User::Bounded {
+            return Ok(());
+        }
+        own::set_keep_capabilities(true)?;
+        own::set_thread_groups(&[])?;
+        own::set_thread_gid(Gid::from_raw(SOMEBODY))?;
+        own::set_thread_uid(Uid::from_raw(SOMEBODY))?;
+        let sets = CapabilitySets { effective: NEEDED, permitted: NEEDED, inheritable: NEEDED };
+        own::set_capabilities(None, sets)?;
+        for capability in NEEDED.iter() {
+            own::configure_capability_in_ambient_set(capability, true)?;
+        }
+        Ok(())
+    };
+    // SAFETY: only system calls between fork and exec, in the child's only thread.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Lets a user's process open files, as that user: not every root may do that to others.
+fn allow_files(pid: Pid, user: User) {
+    let allow = move || {
+        if user == User::Ambient {
+            own::set_thread_gid(Gid::from_raw(SOMEBODY))?;
+            own::set_thread_uid(Uid::from_raw(SOMEBODY))?;
+        }
+        let enough = Rlimit { current: Some(1024), maximum: Some(1024) };
+        prlimit(Some(pid), Resource::Nofile, enough)
+    };
+    std::thread::spawn(allow).join().expect("no panic").expect("more files");
+}
+
+/// Effective, permitted, inheritable, ambient and bounding capabilities of each thread of a process.
+fn threads(pid: Pid) -> BTreeMap<String, [u64; 5]> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).expect("a process");
+    let thread = |task: std::io::Result<fs::DirEntry>| {
+        let status = fs::read_to_string(task.expect("a thread").path().join("status"));
+        let status = status.expect("its status");
+        let value = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            line.unwrap_or_else(|| panic!("no {key} in {status}")).trim().to_owned()
+        };
+        assert_eq!(value("NoNewPrivs:"), "1", "{status}");
+        let sets = ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:", "CapBnd:"];
+        (value("Name:"), sets.map(|key| u64::from_str_radix(&value(key), 16).expect("hexadecimal")))
+    };
+    tasks.map(thread).collect()
+}
+
+/// What a user's process may take where perf events want more than CAP_PERFMON, as on Debian's kernels.
+fn spare(user: User) -> CapabilitySet {
+    let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").expect("a sysctl");
+    let paranoid: i32 = paranoid.trim().parse().expect("a number");
+    let more = user == User::Root && paranoid > 2;
+    if more { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() }
+}
+
+/// Before plugins have started they may still turn out to need what is spare; then no longer.
+fn check_threads(pid: Pid, user: User, started: bool) {
+    let bpf = NEEDED.bits();
+    let most = (NEEDED | spare(user)).bits();
+    let threads = threads(pid);
+    for (name, [effective, permitted, inheritable, ambient, bounding]) in &threads {
+        let expected = match name.as_str() {
+            name if PLUGINS.contains(&name) => [bpf, if started { bpf } else { most }],
+            _ => [0, 0],
+        };
+        assert_eq!([*effective, *permitted], expected, "{name}: {threads:x?}");
+        assert_eq!([*inheritable, *ambient, *bounding], [0, 0, most], "{name}: {threads:x?}");
+    }
+    for name in PLUGINS.into_iter().chain(["collector", "output", "router", "signals", "spool"]) {
+        assert!(threads.contains_key(name), "{name} is not among {threads:x?}");
+    }
+}
+
+/// How often a table has a line in a file.
+fn count(lines: &Path, table: &str) -> usize {
+    let text = fs::read_to_string(lines).unwrap_or_default();
+    text.lines().filter(|line| line.starts_with(&format!("{table},"))).count()
+}
+
+/// The hook of each plugin's first program that is attached.
+fn hooks(lines: &Path) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(lines).unwrap_or_default();
+    let between = |line: &str, from: &str, to: char| {
+        let rest = line.split_once(from)?.1;
+        Some(rest.split(to).next()?.to_owned())
+    };
+    let programs = text.lines().filter(|line| line.starts_with("collector_program,"));
+    let entry = |line: &str| Some((between(line, "plugin=", ',')?, between(line, "hook=\"", '"')?));
+    programs.filter_map(entry).collect()
+}
+
+#[test]
+fn plugins_attach_late_and_again_with_no_more_than_they_need() {
+    for user in [User::Root, User::Bounded, User::Ambient] {
+        let home = Home::with_tools();
+        let lines = home.path("lines");
+        if user == User::Ambient {
+            chown(home.path(""), Some(SOMEBODY), Some(SOMEBODY)).expect("a folder of its own");
+        }
+        let toml = format!(
+            "interval = \"200ms\"\n[[output]]\nkind = \"file\"\npath = \"{}\"\nspool = \"{}\"\n",
+            lines.display(),
+            home.path("spool").display()
+        );
+        let mut running = home.start_with(&toml, |command| become_user(command, user));
+        // Nothing can be loaded with so few files: all of them fail, and are in quarantine.
+        for plugin in PLUGINS {
+            running.wait_for(&format!("{plugin}: init failed"));
+        }
+        running.wait_for("capabilities: plugins hold CAP_PERFMON, CAP_BPF, other threads none");
+        check_threads(running.pid(), user, false);
+        assert!(hooks(&lines).is_empty(), "{:?}", hooks(&lines));
+        // From here on the next start of each is a late one, long after everything was given up.
+        allow_files(running.pid(), user);
+        // There may be no way at all for bpfsample here, which another test says.
+        let bpfsample = std::env::var("COLLECTOR_DIST").is_ok_and(|dist| dist == "/opt/collector");
+        for plugin in &PLUGINS[..if bpfsample { 3 } else { 2 }] {
+            running.wait_until(&format!("lines of {plugin} as {user:?}"), |_| {
+                count(&lines, plugin) >= 2
+            });
+        }
+        running.wait_until("who is attached", |_| hooks(&lines).len() >= 2);
+        check_threads(running.pid(), user, true);
+        // What is opened again later is opened without any capability.
+        fs::rename(&lines, home.path("lines.1")).expect("it is rotated");
+        kill_process(running.pid(), Signal::HUP).expect("it runs");
+        running.wait_until("a new file", |_| count(&lines, "runqlat") >= 2);
+        for (plugin, hook) in hooks(&home.path("lines.1")) {
+            println!("TABLE: {user:?}: {plugin:10} {hook}");
+        }
+        running.terminate();
+        assert_eq!(running.end().code, Some(0));
+    }
+}
