@@ -19,6 +19,7 @@ pub mod port;
 pub mod readers;
 pub mod running;
 pub mod servers;
+pub mod user;
 pub mod wait;
 
 use collector::read::Line;
