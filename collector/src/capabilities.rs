@@ -101,7 +101,7 @@ impl Held {
     pub fn take(name: &str, asked: CapabilitySet) -> Self {
         let given = given();
         let needed = needed(asked, given);
-        let more = needed & asked - BPF;
+        let more = needed & (asked - BPF);
         if !more.is_empty() {
             log::info!("capabilities: {name} asks for {}, and holds it", Names(more));
         }

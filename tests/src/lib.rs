@@ -22,6 +22,7 @@ pub mod readers;
 pub mod running;
 pub mod servers;
 pub mod tree;
+pub mod user;
 pub mod wait;
 
 use collector::read::Line;

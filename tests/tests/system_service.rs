@@ -1,7 +1,6 @@
 //! The service's unit: how little it may do, and that this is enough for the real plugins.
 
-use rustix::process::{Gid, Uid};
-use rustix::thread::{self as own, CapabilitySet, CapabilitySets};
+use rustix::thread::{self as own, CapabilitySet};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::chown;
@@ -9,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use system_tests::running::Home;
+use system_tests::user::become_user;
 
 /// The worst that `systemd-analyze security` may say, times ten.
 const MOST: u32 = 25;
@@ -161,19 +161,7 @@ fn the_real_plugins_work_with_what_the_unit_allows() {
     );
     let mut running = home.start_with(&toml, |command| {
         let prepare = move || {
-            own::set_keep_capabilities(true)?;
-            own::set_thread_groups(&[])?;
-            own::set_thread_gid(Gid::from_raw(USER))?;
-            own::set_thread_uid(Uid::from_raw(USER))?;
-            let sets = CapabilitySets {
-                effective: capabilities,
-                permitted: capabilities,
-                inheritable: capabilities,
-            };
-            own::set_capabilities(None, sets)?;
-            for capability in capabilities.iter() {
-                own::configure_capability_in_ambient_set(capability, true)?;
-            }
+            become_user(USER, capabilities)?;
             own::set_no_new_privs(true)?;
             let program =
                 libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };

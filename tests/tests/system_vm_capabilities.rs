@@ -1,8 +1,8 @@
 //! The real plugins in a process that gave up all that they do not need: they attach, late and again too, and
 //! each thread holds what is promised.
 
-use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid, kill_process, prlimit, setrlimit};
-use rustix::thread::{self as own, CapabilitySet, CapabilitySets};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit, setrlimit};
+use rustix::thread::{self as own, CapabilitySet};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::chown;
@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use system_tests::running::Home;
+use system_tests::user::become_user;
 
 /// Not root, and nobody who has a process here.
 const SOMEBODY: u32 = 12345;
@@ -29,7 +30,7 @@ enum User {
     Ambient,
 }
 
-fn become_user(command: &mut Command, user: User) {
+fn run_as(command: &mut Command, user: User) {
     let prepare = move || {
         // As systemd's `LimitMEMLOCK=infinity`: up to 5.10 maps count against it. Where we may not do
         // that the kernel is newer.
@@ -46,16 +47,7 @@ fn become_user(command: &mut Command, user: User) {
         if user == User::Bounded {
             return Ok(());
         }
-        own::set_keep_capabilities(true)?;
-        own::set_thread_groups(&[])?;
-        own::set_thread_gid(Gid::from_raw(SOMEBODY))?;
-        own::set_thread_uid(Uid::from_raw(SOMEBODY))?;
-        let sets = CapabilitySets { effective: NEEDED, permitted: NEEDED, inheritable: NEEDED };
-        own::set_capabilities(None, sets)?;
-        for capability in NEEDED.iter() {
-            own::configure_capability_in_ambient_set(capability, true)?;
-        }
-        Ok(())
+        become_user(SOMEBODY, NEEDED)
     };
     // SAFETY: only system calls between fork and exec, in the child's only thread.
     unsafe { command.pre_exec(prepare) };
@@ -65,8 +57,7 @@ fn become_user(command: &mut Command, user: User) {
 fn allow_files(pid: Pid, user: User) {
     let allow = move || {
         if user == User::Ambient {
-            own::set_thread_gid(Gid::from_raw(SOMEBODY))?;
-            own::set_thread_uid(Uid::from_raw(SOMEBODY))?;
+            become_user(SOMEBODY, CapabilitySet::empty()).expect("this runs as root");
         }
         let enough = Rlimit { current: Some(1024), maximum: Some(1024) };
         prlimit(Some(pid), Resource::Nofile, enough)
@@ -148,7 +139,7 @@ fn plugins_attach_late_and_again_with_no_more_than_they_need() {
             lines.display(),
             home.path("spool").display()
         );
-        let mut running = home.start_with(&toml, |command| become_user(command, user));
+        let mut running = home.start_with(&toml, |command| run_as(command, user));
         // Nothing can be loaded with so few files: all of them fail, and are in quarantine.
         for plugin in PLUGINS {
             running.wait_for(&format!("{plugin}: init failed"));

@@ -147,7 +147,7 @@ fn what_is_damaged_between_two_runs_is_told_and_the_rest_arrives() {
     for told in [
         format!("{} bytes at {} are damaged and skipped", damaged.length, damaged.offset),
         format!("torn, the last {half} bytes at {} are cut", torn.offset),
-        format!("{} is left as it is: it is no file", segments[2].display()),
+        format!("{} is left as it is: a directory, not a regular file", segments[2].display()),
     ] {
         assert!(ended.stderr.contains(&told), "`{told}` is not in\n{}", ended.stderr);
     }

@@ -21,7 +21,7 @@ impl Mount {
     }
 
     fn tmpfs(path: PathBuf, size: &str) -> Result<Self, String> {
-        Self::new(path, &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+        Self::new(path, &["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs"])
     }
 
     fn resize(&self, size: &str) {
