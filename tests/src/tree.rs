@@ -42,7 +42,9 @@ impl Tree {
         Command::new("cargo")
             .args(args)
             .current_dir(&self.0)
-            .env("CARGO_TARGET_DIR", root().join("target"))
+            // Not the target folder: there lies the `cargo xtask` that runs this test.
+            .env("CARGO_TARGET_DIR", self.path("target"))
+            .env("CARGO_BUILD_BUILD_DIR", root().join("target"))
             .output()
             .expect("cargo runs")
     }

@@ -2,6 +2,7 @@
 //! its author is named.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use system_tests::tree::{Tree, printed, root};
 
@@ -85,6 +86,7 @@ fn a_machine_never_runs_an_old_tree() {
     let tree = Tree::copy("old-tree");
     fs::create_dir_all(tree.path("target/dist")).expect("a folder");
     fs::write(tree.path("target/dist/collector"), "old").expect("a file");
+    symlink(root().join(".cache"), tree.path(".cache")).expect("the kernels");
     tree.replace(
         "plugin-api/src/lib.rs",
         "pub mod abi;",

@@ -100,7 +100,7 @@ static __always_inline void unity_lose(__u32 piece, enum unity_cause cause)
 #define UNITY_ERROR(text) __attribute__((error(text)))
 
 /* Whether the compiler knows a number, and knows that it is past the end of a piece. */
-#define unity_is_past(i, map) (__builtin_constant_p(i) && (__u64)(i) >= unity_len(map##__notes))
+#define unity_is_past(i, map) (__builtin_constant_p(i) && (i) >= unity_len(map##__notes))
 
 #define unity_piece(notes) ((__u32)sizeof(*(notes)->piece) - 1)
 #define unity_len(notes)   ((__u32)sizeof(*(notes)->len))

@@ -61,7 +61,7 @@ void unity_no_such_counter(void) UNITY_ERROR("counters_add: this map has no such
 #define counters_add(map, i, delta)                                                                \
 	({                                                                                         \
 		typeof((map)->value->index) unity_index = (i);                                     \
-		if (unity_is_past(i, map))                                                         \
+		if (unity_is_past(unity_index, map))                                               \
 			unity_no_such_counter();                                                   \
 		unity_counters_add(map, unity_bank_len(map), unity_len(map##__notes),              \
 				   unity_piece(map##__notes), unity_index, delta);                 \

@@ -113,10 +113,11 @@ void unity_no_such_histogram(void) UNITY_ERROR("histogram_add: this map has no s
 /* Adds a value to the i-th histogram of the map. The compiler refuses a number past the end. */
 #define histogram_add(cut, map, i, value)                                                          \
 	({                                                                                         \
-		if (unity_is_past(i, map))                                                         \
+		__u32 unity_index = (i);                                                           \
+		if (unity_is_past(unity_index, map))                                               \
 			unity_no_such_histogram();                                                 \
-		unity_histogram_add(cut, map, unity_bank_len(map), unity_piece(map##__notes), i,   \
-				    value, unity_div_of(unity_max_entries(map)));                  \
+		unity_histogram_add(cut, map, unity_bank_len(map), unity_piece(map##__notes),      \
+				    unity_index, value, unity_div_of(unity_max_entries(map)));     \
 	})
 
 #endif

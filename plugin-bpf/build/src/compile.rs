@@ -58,3 +58,17 @@ fn words(error: &str, cause: &str) -> String {
     }
     if error.contains("command `clang ") { cause.trim_end().to_owned() } else { error.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn a_missing_compiler_is_told_with_what_installs_it() {
+        let error =
+            "failed to build `a.bpf.c`: failed to execute `clang`: No such file or directory";
+        let words = words(error, "No such file or directory");
+        assert!(words.starts_with("clang does not start (No such file"), "{words}");
+        assert!(words.contains("cargo xtask deps"), "{words}");
+    }
+}

@@ -54,7 +54,7 @@ fn a_counter_of_another_map_or_past_the_end_does_not_compile() {
 fn a_mistake_in_c_is_told_in_the_compilers_words_alone() {
     let why = error(&format!("COUNTERS(counts, A);\n{}", PROGRAM.replace("A, 1", "A, unknown")));
     assert!(why.contains("demo.bpf.c:3:") && why.contains("'unknown'"), "{why}");
-    assert!(why.ends_with("1 error generated."), "{why}");
+    assert!(why.ends_with("1 error generated."), "{why}"); // one mistake, told once
     for ours in ["failed to", "Caused by", "clang -", "backtrace"] {
         assert!(!why.contains(ours), "{ours}: {why}");
     }

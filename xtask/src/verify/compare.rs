@@ -93,6 +93,11 @@ mod tests {
             ("a p 9", "a p 9\na q -", "Failure(\"a q on 6.1 is new: run"),
             ("a p 9\na q 9", "a p 9", "Failure(\"a has no program q any more: run"),
             ("a p 9\nc q 9", "a p 9", "Failure(\"c has no program q any more: run"),
+            (
+                "a p 9",
+                "a p 9\nnew q 9",
+                "Failure(\"new q on 6.1 is new: run cargo xtask verify --write",
+            ),
             ("a p 9\nb p 9\nb q 9", "a p 9", "Failure(\"b was not measured on 6.1"),
         ];
         for (table, measured, expected) in cases {
