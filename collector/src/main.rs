@@ -1,36 +1,54 @@
 //! `collector`: see `--help`.
 
-use clap::Parser;
-use collector::cli::{Cli, Command, Flags, Usage};
+use anyhow::Context as _;
+use collector::cli::{Cli, CollectingFlags, Command, Usage};
 use collector::output::http;
-use collector::{run, show};
+use collector::unknown_command::unknown_command;
+use collector::{run, show, stdout};
 use env_logger::Builder;
 use log::LevelFilter;
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
 fn main() -> ExitCode {
-    let Cli { flags, command } = Cli::parse();
-    match dispatch(flags, command) {
+    let cli = Cli::of_this_process();
+    match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("collector: {error:#}");
+            // Nobody may be there to read it any more.
+            let _ = writeln!(std::io::stderr(), "collector: {error:#}");
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
 }
 
-fn dispatch(flags: Flags, command: Option<Command>) -> anyhow::Result<u8> {
-    let interval = flags.interval;
-    let settings = flags.settings()?;
+fn dispatch(Cli { flags, mut collecting, command }: Cli) -> anyhow::Result<u8> {
+    match &command {
+        Some(Command::List { only, .. }) => collecting.only.clone_from(only),
+        Some(Command::Check { names, outputs, .. }) => {
+            collecting = CollectingFlags {
+                only: names.clone(),
+                outputs: outputs.clone(),
+                ..CollectingFlags::default()
+            };
+        }
+        _ => {}
+    }
+    let settings = flags.settings(collecting)?;
     log_to_stderr(settings.config.log);
+    // Before any plugin is opened, which may print something.
+    stdout::keep().context("keeping standard output")?;
     match command {
         None => run::run(&settings),
-        Some(Command::List) => show::list(&settings),
+        Some(Command::List { width, .. }) => show::list(&settings, width),
+        Some(Command::Check { width, .. }) => show::check(&settings, width),
         Some(Command::Describe { name, json }) => show::describe(&settings, &name, json),
-        Some(Command::Once { name }) => {
-            show::once(&settings, &name, interval.unwrap_or(Duration::from_secs(5)))
+        Some(Command::Once { name, interval, count, flag, width }) => {
+            show::once(&settings, &name, flag.unwrap_or(interval), count, width)
+        }
+        Some(Command::Other(words)) => {
+            let word = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+            Err(unknown_command(&settings, &word).into())
         }
     }
 }

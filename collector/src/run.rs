@@ -5,15 +5,15 @@ use crate::cli::Settings;
 use crate::folder;
 use crate::metrics::{Metrics, Subject};
 use crate::output::{Outlet, route};
-use crate::process::{exit_now, trim_memory};
+use crate::process::{exit_now, thread_name, trim_memory};
 use crate::schedule::{End, Schedule};
-use crate::signals::{self, Told};
+use crate::signals::{self, HangUp, Told};
 use crate::start::{Starter, open_outlets, warn_of_sections_without_plugin};
 use crate::stop::{Order, Stopper, stop};
 use crate::tick::Now;
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select, unbounded};
-use plugin_api::Tick;
+use plugin_api::{Tick, privileges};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 
 /// Plugins that take longer to start are not waited for.
 const START: Duration = Duration::from_secs(5);
+/// Exit codes.
+const NOTHING_RAN: u8 = 1;
+const LINES_MISSING: u8 = 3;
 /// How long the end may take: calls under way, and then the outputs, together. With what is left to do
 /// after that it stays below 5 s.
 const END_OF_PLUGINS: Duration = Duration::from_secs(3);
@@ -34,7 +37,7 @@ const END: Duration = Duration::from_millis(4500);
 pub fn run(settings: &Settings) -> Result<u8> {
     let folder = folder::open(settings)?;
     folder::check_names(&folder, settings.only.iter().map(String::as_str))?;
-    let told = signals::listen(settings.stop_on_stdin_close)?;
+    let told = signals::listen(HangUp::of_collecting(), settings.stop_on_stdin_close)?;
     let (gone_sender, gone) = unbounded();
     let outlets = open_outlets(settings, &gone_sender)?;
     let (batches, receiver) = bounded(CHANNEL);
@@ -55,13 +58,12 @@ pub fn run(settings: &Settings) -> Result<u8> {
         tables: BTreeMap::new(),
     };
     warn_of_sections_without_plugin(settings, &folder.plugins);
-    let chosen = |name: &String| match &*settings.only {
-        [] => settings.plugin(name).enabled,
-        only => only.contains(name),
-    };
+    if let Some(missing) = privileges::missing() {
+        log::warn!("{missing}"); // a plugin that loads no BPF program works all the same
+    }
     let mut running = 0;
     for plugin in folder.plugins {
-        if chosen(&plugin.description.name) {
+        if settings.chosen(&plugin.description.name) {
             running += usize::from(starter.start(&plugin)?);
         }
     }
@@ -98,7 +100,7 @@ pub fn run(settings: &Settings) -> Result<u8> {
 fn start_router(batches: Receiver<Message>, outlets: &[Outlet]) -> Result<()> {
     let queues: Vec<_> = outlets.iter().map(Outlet::queue).collect();
     thread::Builder::new()
-        .name("router".to_owned())
+        .name(thread_name("route"))
         .spawn(move || route(&batches, &queues))
         .context("starting the router's thread")?;
     Ok(())
@@ -214,11 +216,26 @@ impl Collector {
         if !ran {
             log::error!("nothing could run: no plugin ever started");
         }
-        let code = u8::from(!ran);
+        let code = match (end, self.missing_lines()) {
+            _ if !ran => NOTHING_RAN,
+            // Who ends it by a signal, or takes no more lines, knows that the last ones may be missing.
+            (End::Ticks(_), missing @ 1..) => {
+                log::error!("{missing} lines were lost or not delivered: exit code {LINES_MISSING}");
+                LINES_MISSING
+            }
+            _ => 0,
+        };
         if !plugins_ended || !outputs_ended {
             exit_now(code); // a thread hangs: no destructor may run beside it
         }
         code
+    }
+
+    /// Lines that were lost on the way or that nobody has taken, and rows that became no line.
+    fn missing_lines(&self) -> u64 {
+        let outputs = self.outlets.iter().map(|outlet| outlet.snapshot().total());
+        let outputs: u64 = outputs.map(|books| books.waiting + books.dropped.sum()).sum();
+        outputs + self.subjects.iter().map(|subject| subject.ledger.lost()).sum::<u64>()
     }
 
     /// Waits for the plugins' threads, and watches them meanwhile.

@@ -3,12 +3,13 @@
 use crate::batch::{Batch, Batches, Message};
 use crate::health::{Health, Next, State};
 use crate::ledger::Ledger;
-use crate::process::trim_memory;
+use crate::process::{thread_name, trim_memory};
 use crate::sink::Sink;
 use crate::stop::{Order, Stop};
 use crate::tick::{Due, Grid, Now};
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender};
+use log::Level;
 use plugin_api::Tick;
 use plugin_api::abi::{Answer, PluginRef};
 use plugin_api::abi_stable::std_types::RStr;
@@ -59,7 +60,7 @@ impl Runner {
     pub fn start(self) -> Result<()> {
         let name = self.ledger.name();
         thread::Builder::new()
-            .name(name.chars().take(15).collect()) // the kernel keeps no more
+            .name(thread_name(name))
             .spawn(move || self.run())
             .context("starting a plugin's thread")?;
         Ok(())
@@ -156,6 +157,9 @@ impl Runner {
         match result {
             Ok(()) => {
                 health.succeeded();
+                if self.ledger.works_again() {
+                    log::info!("{}: works again", self.ledger.name());
+                }
                 Phase::Up(began)
             }
             Err(reason) => self.after_failure("call", &reason, health.call_failed(&reason), since),
@@ -164,14 +168,17 @@ impl Runner {
 
     fn after_failure(&self, verb: &str, reason: &str, next: Next, since: Instant) -> Phase {
         let name = self.ledger.name();
+        let failure = format!("{verb} failed: {reason}");
         match next {
             Next::Call => {
-                log::warn!("{name}: {verb} failed: {reason}");
+                let news = self.ledger.is_news(false, &failure);
+                log::log!(level(news, Level::Warn), "{name}: {failure}");
                 Phase::Up(since)
             }
             Next::Restart { after } => {
                 let pause = humantime::format_duration(self.interval * after);
-                log::error!("{name}: {verb} failed: {reason}; next start in {pause}");
+                let news = self.ledger.is_news(true, &failure);
+                log::log!(level(news, Level::Error), "{name}: {failure}; next start in {pause}");
                 // Also after an init that failed or panicked: it clears what is left.
                 self.deinit();
                 self.ledger.set(State::Quarantined, Some(reason));
@@ -186,6 +193,11 @@ impl Runner {
             self.ledger.failed(State::Failed, &format!("deinit: {reason}"));
         }
     }
+}
+
+/// What was said already is for those who look for it.
+fn level(news: bool, level: Level) -> Level {
+    if news { level } else { Level::Debug }
 }
 
 /// The tick that is still to be made after the order to end, when this one was slept for.

@@ -8,6 +8,7 @@ use super::spool::Spool;
 use super::{Failure, Output, OutputConfig};
 use crate::batch::Message;
 use crate::encode::Tags;
+use crate::process::thread_name;
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender};
 use log::Level;
@@ -63,7 +64,7 @@ impl Outlet {
             reopen: Arc::clone(&self.reopen),
             gone,
         };
-        let mut threads = vec![thread("output", move || sender.run())?];
+        let mut threads = vec![thread("out", move || sender.run())?];
         if self.queue.has_spool() {
             let (name, queue) = (name(), Arc::clone(&self.queue));
             threads.push(thread("spool", move || spool(&name, &queue))?);
@@ -115,7 +116,7 @@ impl Outlet {
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     thread::Builder::new()
-        .name(name.to_owned())
+        .name(thread_name(name))
         .spawn(run)
         .with_context(|| format!("starting the thread `{name}`"))
 }

@@ -3,10 +3,9 @@
 use super::patience::Patience;
 use super::pipe::{Channel, Descriptor, Room};
 use super::{Cause, Failure, Output, Parcel};
+use crate::stdout;
 use anyhow::Result;
-use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
 use std::time::Instant;
 
 /// A pipe takes this much whole or not at all, so a reader never sees part of a line, not
@@ -28,8 +27,7 @@ impl Stream<Descriptor> {
     /// # Errors
     /// Standard output is closed.
     pub fn stdout() -> Result<Self> {
-        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self::new(Descriptor::new(file)?))
+        Ok(Self::new(Descriptor::new(stdout::file()?)?))
     }
 }
 

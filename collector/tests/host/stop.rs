@@ -129,7 +129,7 @@ fn a_reader_that_leaves_is_no_matter_while_another_output_lives() {
     drop(child.stdout.take());
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+    assert_eq!(child.wait().unwrap().code(), Some(3), "{stderr}");
     let lines = collector::read::read(&std::fs::read(file).unwrap()).unwrap();
     let good = lines.iter().filter(|line| line.table == "good").count() as u64;
     let about = lines.iter().filter(|line| line.tag("plugin") == "good");
@@ -156,4 +156,57 @@ fn the_books_of_every_output_balance() {
         let all = format!("output {output}: {0} lines produced = {0} delivered", ended.lines.len());
         assert!(ended.stderr.contains(&all), "{}", ended.stderr);
     }
+}
+
+#[test]
+fn lines_that_were_not_delivered_at_the_last_tick_are_exit_code_3() {
+    let plugins = folder(&["good", "fails"]);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("tcp://{nobody}");
+    let args = ["--interval", "50ms", "--ticks", "1", "--output", &url];
+    let ended = run(plugins.path(), &args);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    let words = "lines were lost or not delivered: exit code 3";
+    assert!(ended.stderr.contains(words), "{}", ended.stderr);
+    // All are delivered, and a plugin that fails is no line.
+    let ended = run(plugins.path(), &["--interval", "50ms", "--ticks", "1"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    // Whoever ends it by a signal knows.
+    let running = Running::start(collector(plugins.path(), &["--interval", "1h", "--output", &url]));
+    running.wait_for("good: by nobody");
+    running.signal("TERM");
+    assert_eq!(running.end().code, Some(0));
+}
+
+#[test]
+fn rows_over_a_plugins_cap_are_exit_code_3() {
+    let plugins = folder(&["good"]);
+    let config = plugins.path().join("c.toml");
+    std::fs::write(&config, "[plugin.good]\nlines = 3\nmax_lines = 2\n").unwrap();
+    let config = config.to_str().unwrap();
+    let ended = run(plugins.path(), &["--config", config, "--interval", "50ms", "--ticks", "1"]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+}
+
+#[test]
+fn a_second_signal_ends_once_at_once() {
+    // The call hangs; the first signal asked for it.
+    let plugins = folder(&["sleeps"]);
+    let running = Running::start(collector(plugins.path(), &["once", "sleeps", "1h"]));
+    running.wait_for("1h to go");
+    running.signal("TERM");
+    std::thread::spawn(|| sleep(Duration::from_millis(500))).join().unwrap();
+    running.signal("INT");
+    assert_eq!(running.end_of_command().code, Some(130));
+}
+
+#[test]
+fn a_plugin_that_fails_for_the_same_reason_says_so_once() {
+    let plugins = folder(&["good", "fails"]);
+    let config = plugins.path().join("c.toml");
+    std::fs::write(&config, "[plugin.fails]\nat = \"init\"\n").unwrap();
+    let config = config.to_str().unwrap();
+    let ended = run(plugins.path(), &["--config", config, "--interval", "50ms", "--ticks", "20"]);
+    assert!(ended.sum("fails", "errors") > 1, "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("init failed: no such function").count(), 1, "{}", ended.stderr);
 }

@@ -1,0 +1,102 @@
+//! Whether an output can be reached. Sends nothing.
+
+use super::Target;
+use super::socket::{SocketConfig, connect};
+use anyhow::{Context, Result, bail};
+use http::Uri;
+use rustix::fs::{Access, access};
+use rustix::net::SocketType;
+use std::fs::OpenOptions;
+use std::path::Path;
+
+/// Opens what can be opened, and connects.
+///
+/// # Errors
+/// What cannot be opened or does not answer, and why.
+pub fn reach(target: &Target) -> Result<()> {
+    match target {
+        Target::Stdout => Ok(()),
+        Target::File(path) => file(path),
+        Target::Socket(SocketConfig::Unix(path)) => {
+            connect::unix(path, SocketType::STREAM).map(drop)
+        }
+        Target::Socket(SocketConfig::Unixgram { path, .. }) => {
+            connect::unix(path, SocketType::DGRAM).map(drop)
+        }
+        Target::Socket(SocketConfig::Tcp(address)) => connect::tcp(address, None).map(drop),
+        Target::Socket(SocketConfig::Udp { address, .. }) => connect::udp(address, 0).map(drop),
+        Target::Http(config) => {
+            target.open()?; // reads certificates and secrets, does not connect
+            connect::tcp(&address(&config.url)?, None).map(drop)
+        }
+    }
+}
+
+/// Whether lines could be appended; makes no file.
+fn file(path: &Path) -> Result<()> {
+    if path.exists() {
+        OpenOptions::new().append(true).open(path)?;
+        return Ok(());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        bail!("its folder {} does not exist: make it first", folder.display());
+    }
+    access(folder, Access::WRITE_OK).with_context(|| format!("folder {}", folder.display()))
+}
+
+/// `HOST:PORT` of a URL.
+fn address(url: &str) -> Result<String> {
+    let uri: Uri = url.parse()?;
+    let authority = uri.authority().context("the URL has no host")?;
+    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(usual)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn what_is_there_is_reached_and_what_is_not_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let here = listener.local_addr().unwrap().to_string();
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let _socket = UnixListener::bind(path("socket")).unwrap();
+        let target = |url: String| crate::config::parse_output(&url).unwrap().target;
+        for (url, error) in [
+            ("stdout".to_owned(), None),
+            (format!("tcp://{here}"), None),
+            (format!("udp://{here}"), None),
+            (format!("influxdb1://{here}/db"), None),
+            (format!("victoriametrics://{here}"), None),
+            (format!("unix:{}", path("socket").display()), None),
+            (format!("file:{}", path("lines").display()), None),
+            (format!("tcp://{nobody}"), Some("refused")),
+            (format!("influxdb1://{nobody}/db"), Some("refused")),
+            (format!("unix:{}", path("none").display()), Some("nobody has made the socket yet")),
+            (format!("unixgram:{}", path("socket").display()), Some("another type")),
+            (format!("file:{}", path("none/lines").display()), Some("does not exist")),
+        ] {
+            let reached = reach(&target(url.clone())).map_err(|error| format!("{error:#}"));
+            match (&reached, error) {
+                (Ok(()), None) => {}
+                (Err(why), Some(words)) => assert!(why.contains(words), "{url}: {why}"),
+                _ => panic!("{url}: {reached:?}"),
+            }
+        }
+        assert!(!path("lines").exists(), "a check makes no file");
+    }
+
+    #[test]
+    fn a_url_without_a_port_has_the_usual_one() {
+        assert_eq!(address("http://host/path").unwrap(), "host:80");
+        assert_eq!(address("https://[::1]").unwrap(), "[::1]:443");
+        assert_eq!(address("https://host:8086").unwrap(), "host:8086");
+    }
+}
