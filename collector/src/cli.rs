@@ -21,7 +21,7 @@ use std::time::Duration;
 /// Exit codes: 0 done; 1 nothing could run, or a check failed; 2 wrong usage or configuration; 3 `--ticks`
 /// are done and lines were lost or not delivered; 130 or 143 a second SIGINT or SIGTERM.
 #[derive(Debug, Parser)]
-#[command(version, args_override_self = false)]
+#[command(version, override_usage = "collector [OPTIONS] [COMMAND]")]
 pub struct Cli {
     #[command(flatten)]
     /// What applies to every command.
@@ -63,7 +63,7 @@ pub struct CollectingFlags {
     #[arg(long = "output", value_name = "URL", value_parser = parse_output)]
     pub outputs: Vec<OutputConfig>,
     /// Stop after so many ticks
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least_1)]
     pub ticks: Option<u64>,
     /// Stop when standard input is closed, as Telegraf's execd does at its end
     #[arg(long)]
@@ -109,7 +109,7 @@ pub enum Command {
         #[arg(default_value = "5s", value_parser = interval)]
         interval: Duration,
         /// How many times
-        #[arg(default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(default_value = "1", value_parser = at_least_1)]
         count: u64,
         /// The same as INTERVAL, spelled as for collecting
         #[arg(long = "interval", hide = true, value_name = "DURATION", value_parser = interval)]
@@ -149,11 +149,16 @@ impl Cli {
     fn of(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(words).map_err(with_tip)?;
         let Some(command) = &cli.command else { return Ok(cli) };
-        if let (Some(flag), Some(name)) = (cli.collecting.first(), command.name()) {
-            let text = format!("`{flag}` in front of `{name}`: {}", belongs(flag));
-            return Err(Self::command().error(ErrorKind::ArgumentConflict, text));
-        }
-        Ok(cli)
+        let (Some(flag), Some(name)) = (cli.collecting.first(), command.name()) else {
+            return Ok(cli);
+        };
+        let mut all = Self::command();
+        let own = all.find_subcommand(name).is_some_and(|command| has(command, flag));
+        let text = match own {
+            true => format!("`{flag}` stands behind `{name}`, whose flag it is here"),
+            false => format!("`{name}` has no `{flag}`: {}", belongs(flag)),
+        };
+        Err(all.error(ErrorKind::ArgumentConflict, text))
     }
 }
 
@@ -184,6 +189,12 @@ impl CollectingFlags {
     }
 }
 
+/// Whether a command has a flag.
+fn has(command: &clap::Command, flag: &str) -> bool {
+    let mut flags = command.get_arguments().filter_map(|arg| arg.get_long());
+    flags.any(|known| flag.strip_prefix("--") == Some(known))
+}
+
 fn belongs(flag: &str) -> String {
     format!("`{flag}` belongs to collecting, which is `collector` without a command")
 }
@@ -194,9 +205,7 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
     if error.kind() == ErrorKind::UnknownArgument {
         let flag = flag.split('=').next().unwrap_or_default().to_owned();
         error.remove(ContextKind::Suggested); // how to pass it as a value
-        let collecting = Cli::command();
-        let mut known = collecting.get_arguments().filter_map(|arg| arg.get_long());
-        if known.any(|known| flag == format!("--{known}")) {
+        if has(&Cli::command(), &flag) {
             let tip = vec![belongs(&flag).into()];
             error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tip));
         }
@@ -207,6 +216,11 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
 fn level() -> impl clap::builder::TypedValueParser<Value = LevelFilter> {
     let levels = PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"]);
     levels.map(|level| level.parse().expect("a level of the log crate"))
+}
+
+fn at_least_1(text: &str) -> Result<u64, String> {
+    let number: u64 = text.parse().map_err(|_| "not a whole number")?;
+    if number == 0 { Err("must be at least 1".to_owned()) } else { Ok(number) }
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -349,7 +363,7 @@ mod tests {
         for (args, words) in [
             (["--interval", "1ms"], "the shortest is 10ms"),
             (["--interval", "soon"], "such as 10s"),
-            (["--ticks", "0"], "0 is not in"),
+            (["--ticks", "0"], "must be at least 1"),
             (["--tag", "novalue"], "not KEY=VALUE"),
             (["--tag", "time=x"], "InfluxDB keeps that name"),
             (["--output", "udp://h"], "it has no port"),
@@ -366,7 +380,6 @@ mod tests {
             &["once", "runqlat", "--ticks", "3"][..],
             &["once", "runqlat", "--output=stdout"],
             &["--ticks", "3", "once", "runqlat"],
-            &["--interval", "1s", "once", "runqlat"],
             &["list", "--tag", "a=b"],
             &["describe", "runqlat", "--interval", "1s"],
         ] {
@@ -376,6 +389,8 @@ mod tests {
             assert!(!text.contains("as a value"), "{args:?}: {text}");
             assert_eq!(error.exit_code(), 2);
         }
+        let error = parse(&["--interval", "1s", "once", "runqlat"]).unwrap_err().to_string();
+        assert!(error.contains("`--interval` stands behind `once`"), "{error}");
         let error = parse(&["once", "runqlat", "--nonsense"]).unwrap_err().to_string();
         assert!(!error.contains("tip"), "{error}");
     }

@@ -71,7 +71,8 @@ pub fn run(settings: &Settings) -> Result<u8> {
         starter.refused(&folder.refused);
     }
     if running == 0 {
-        bail!("nothing can run: no plugin in the folder can be started");
+        let dir = folder::find(settings.config.plugins.as_deref())?;
+        bail!("nothing can run: no plugin in the folder {} can be started", dir.display());
     }
     let subjects = starter.into_subjects();
 

@@ -154,7 +154,8 @@ fn answer(lines: &[Line]) -> String {
         parts.push(format!("refused: {}", refused.join(" | ")));
     }
     if parts.is_empty() {
-        parts.push(format!("{} lines", lines.len()));
+        let plural = if lines.len() == 1 { "" } else { "s" };
+        parts.push(format!("{} line{plural}", lines.len()));
     }
     parts.join("; ")
 }
@@ -172,6 +173,6 @@ mod tests {
         let expected = "attached: a_tp, b_usdt (waits for something to attach to); \
                         refused: a_btf: no BTF";
         assert_eq!(answer(&read(lines.as_bytes()).unwrap()), expected);
-        assert_eq!(answer(&read(b"a n=1i 1\n").unwrap()), "1 lines");
+        assert_eq!(answer(&read(b"a n=1i 1\n").unwrap()), "1 line");
     }
 }

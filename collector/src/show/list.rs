@@ -30,6 +30,9 @@ pub fn list(settings: &Settings, width: Width) -> Result<u8> {
         let file = refused.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         rows.push([file, "-".to_owned(), "refused".to_owned(), refused.reason.clone()]);
     }
+    if rows.len() == 1 {
+        log::warn!("the plugins folder holds no *.so file");
+    }
     print(&grid::aligned(&rows, |_| false, width.columns()));
     Ok(0)
 }

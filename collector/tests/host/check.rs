@@ -23,7 +23,7 @@ fn plugins_that_work_and_outputs_that_answer_are_exit_code_0() {
     let ended = command(dir.path(), &args);
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
     assert_eq!(row(&ended.stdout, "plugin good"), ("ok", "2 lines"));
-    assert_eq!(row(&ended.stdout, "plugin prints"), ("ok", "1 lines"));
+    assert_eq!(row(&ended.stdout, "plugin prints"), ("ok", "1 line"));
     assert_eq!(row(&ended.stdout, &format!("output {url}")), ("ok", ""));
     assert_eq!(row(&ended.stdout, &format!("configuration {}", config.display())), ("ok", ""));
     assert!(!ended.stdout.contains("plugin fails"), "it is not enabled: {}", ended.stdout);
@@ -56,7 +56,7 @@ fn what_does_not_work_is_exit_code_1_with_its_reason() {
     }
     let file = format!("file {}", dir.path().join("libtext.so").display());
     let ended = command(dir.path(), &["check"]);
-    assert_eq!(row(&ended.stdout, &file), ("fails", "a text file, not a shared library"));
+    assert_eq!(row(&ended.stdout, &file), ("fails", "a text file, not a shared library (no ELF header)"));
 
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("tcp://{nobody}");

@@ -12,6 +12,8 @@ use tempfile::TempDir;
 /// All that was run, with what it said.
 struct Script {
     dir: TempDir,
+    /// Nobody listens there.
+    port: String,
     text: String,
 }
 
@@ -45,7 +47,8 @@ impl Script {
                 fs::copy(example(name), to.join(format!("lib{name}.so"))).unwrap();
             }
         }
-        Self { dir, text: String::new() }
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self { dir, port: nobody.port().to_string(), text: String::new() }
     }
 
     fn title(&mut self, title: &str) {
@@ -107,7 +110,8 @@ impl Step<'_> {
             let _ = write!(script.text, "\n(c.toml: {})", text.trim_end().replace('\n', " | "));
         }
         let folder = if plugins == "plugins" { "" } else { &format!(" ({plugins}/)") };
-        let _ = writeln!(script.text, "\n$ collector {}{folder}", words.join(" "));
+        let line = words.join(" ").replace(&script.port, "PORT");
+        let _ = writeln!(script.text, "\n$ collector {line}{folder}");
         let mut command = collector(Path::new(plugins), &words);
         command.current_dir(dir);
         let command = if privileges { command } else { without_privileges(command) };
@@ -118,7 +122,7 @@ impl Step<'_> {
         }
         let Ended { code, stdout, stderr, .. } = running.end_of_command();
         for text in [stdout, stderr] {
-            let text = text.replace(&*dir.to_string_lossy(), "DIR");
+            let text = text.replace(&*dir.to_string_lossy(), "DIR").replace(&script.port, "PORT");
             let lines = text.lines().filter(|line| !privileges || !is_of_the_machine(line));
             for line in lines {
                 let line = if measured { masked(line) } else { line.to_owned() };
@@ -143,9 +147,10 @@ fn is_of_the_machine(line: &str) -> bool {
 fn masked(line: &str) -> String {
     let mut masked = String::new();
     for c in line.chars() {
+        let in_a_word = masked.ends_with(|c: char| c.is_ascii_lowercase() || c == '_');
         match c {
             '0'..='9' if masked.ends_with('N') => {}
-            '0'..='9' => masked.push('N'),
+            '0'..='9' if !in_a_word => masked.push('N'),
             ' ' if masked.ends_with("  ") && !masked.trim().is_empty() => {}
             c => masked.push(c),
         }
@@ -183,6 +188,7 @@ fn all() -> String {
         &["once", "good", "1", "0"],
         &["once", "good", "--ticks", "3"],
         &["--ticks", "3", "once", "good"],
+        &["--only", "good", "list"],
         &["list", "--tag", "a=b"],
         &["describe", "unity"],
         &["check", "goood"],
@@ -233,9 +239,8 @@ fn all() -> String {
     s.step(&["once", "good", "1h"]).until("to go").run();
 
     s.title("Check");
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("influxdb1://{nobody}/db");
-    let outputs = ["check", "--output", "stdout", "--output", &url, "--output", "unix:none"];
+    let url = format!("influxdb1://127.0.0.1:{}/db", s.port);
+    let outputs = ["check", "--output", "stdout", "--output", &url, "--output", "unix:nowhere"];
     s.step(&outputs).config("[plugin.goood]\nby = \"x\"\n").measured().run();
     s.step(&["check", "good"]).measured().run();
     s.step(&["check", "fails"]).config("[plugin.fails]\nat = \"init\"\n").measured().run();

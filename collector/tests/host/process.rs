@@ -120,8 +120,22 @@ impl Running {
         }
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// Its threads' names, sorted.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let name = |comm: PathBuf| Some(std::fs::read_to_string(comm).ok()?.trim_end().to_owned());
+        let mut names: Vec<String> =
+            tasks.filter_map(|task| name(task.unwrap().path().join("comm"))).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Waits until it has a thread.
+    pub fn wait_for_thread(&self, name: &str) {
+        while !self.threads().iter().any(|thread| thread == name) {
+            assert!(self.began.elapsed() < LIMIT, "it never had a thread {name}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn signal(&self, name: &str) {
