@@ -322,7 +322,7 @@ mod tests {
         Cli::of(["collector"].iter().chain(args))
     }
 
-    fn settings(args: &[&str]) -> Settings {
+    fn settings_of(args: &[&str]) -> Settings {
         let Cli { flags, collecting, .. } = parse(args).unwrap();
         flags.settings(collecting).unwrap()
     }
@@ -341,7 +341,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let path = path.to_str().unwrap();
 
-        let settings = settings(&["--config", path]);
+        let settings = settings_of(&["--config", path]);
         assert_eq!(settings.config.interval, Duration::from_secs(1));
         assert_eq!(settings.config.log, LevelFilter::Warn);
         assert_eq!(settings.config.tags["host"], hostname());
@@ -349,7 +349,7 @@ mod tests {
 
         let args = ["--config", path, "--interval", "2s", "--log", "debug", "--output", "stdout"];
         let args = [&args[..], &["--tag", "dc=b", "--tag", "host=", "--only", "a,b"]].concat();
-        let settings = settings(&args);
+        let settings = settings_of(&args);
         assert_eq!(settings.config.interval, Duration::from_secs(2));
         assert_eq!(settings.config.log, LevelFilter::Debug);
         let tags: Vec<_> = settings.config.tags.iter().map(|(k, v)| format!("{k}={v}")).collect();

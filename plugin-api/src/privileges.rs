@@ -1,4 +1,4 @@
-//! Whether this process may load BPF programs: the collector asks before it starts plugins, and plugin-bpf
+//! Whether this thread may load BPF programs: the collector asks before it starts plugins, and plugin-bpf
 //! when the kernel has refused one.
 
 use std::fs;
@@ -10,11 +10,11 @@ const CAP_BPF: u32 = 39;
 /// Inode of the machine's own user namespace (`PROC_USER_INIT_INO`).
 const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
 
-/// What this process lacks to load BPF programs, and what to do; `None` when it lacks nothing, or when /proc does
+/// What this thread lacks to load BPF programs, and what to do; `None` when it lacks nothing, or when /proc does
 /// not say.
 #[must_use]
 pub fn missing() -> Option<String> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
     // Distributions take CAP_BPF back into older kernels, so the version does not tell.

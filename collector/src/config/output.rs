@@ -236,7 +236,8 @@ fn unknown_kind(kind: &str) -> String {
 /// Reads an output as `--output` takes it: `stdout`, `file:PATH`, `unix:PATH`, `unixgram:PATH`,
 /// `tcp://HOST:PORT`, `udp://HOST:PORT`, `influxdb1://HOST:PORT/DATABASE[/RETENTION_POLICY]`,
 /// `influxdb2://HOST:PORT/ORG/BUCKET`, `influxdb3://HOST:PORT/DATABASE`,
-/// `victoriametrics://HOST:PORT`; the last four over TLS as `influxdb1+https://` and so on.
+/// `victoriametrics://HOST:PORT`; the last four over TLS as `influxdb1+https://` and so on. `influxdb` means
+/// `influxdb1`.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -246,6 +247,7 @@ pub fn parse_output(url: &str) -> Result<OutputConfig, String> {
         Some(kind) => (kind, true),
         None => (scheme, false),
     };
+    let kind = if kind == "influxdb" { "influxdb1" } else { kind };
     if !KINDS.contains(&kind) {
         return Err(unknown_kind(kind));
     }

@@ -151,6 +151,7 @@ fn outputs_are_urls_on_the_command_line() {
         ("udp://localhost:8094", None),
         ("influxdb1://h:8086/db", None),
         ("influxdb1://h:8086/db/week", None),
+        ("influxdb://h:8086/db", Some("influxdb1://h:8086/db")),
         ("influxdb2+https://h/org/bucket", None),
         ("influxdb3://h:8181/db/", Some("influxdb3://h:8181/db")),
         ("victoriametrics://h:8428", None),

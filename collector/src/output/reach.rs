@@ -1,7 +1,8 @@
 //! Whether an output can be reached. Sends nothing.
 
-use super::Target;
+use super::http::{self as over_http, HttpConfig};
 use super::socket::{SocketConfig, connect};
+use super::{OutputConfig, Target};
 use anyhow::{Context, Result, bail};
 use http::Uri;
 use rustix::fs::{Access, access};
@@ -13,8 +14,11 @@ use std::path::Path;
 ///
 /// # Errors
 /// What cannot be opened or does not answer, and why.
-pub fn reach(target: &Target) -> Result<()> {
-    match target {
+pub fn reach(config: &OutputConfig) -> Result<()> {
+    if let Some(spool) = &config.spool {
+        folder(&spool.dir).context("its spool")?;
+    }
+    match &config.target {
         Target::Stdout => Ok(()),
         Target::File(path) => file(path),
         Target::Socket(SocketConfig::Unix(path)) => {
@@ -26,10 +30,21 @@ pub fn reach(target: &Target) -> Result<()> {
         Target::Socket(SocketConfig::Tcp(address)) => connect::tcp(address, None).map(drop),
         Target::Socket(SocketConfig::Udp { address, .. }) => connect::udp(address, 0).map(drop),
         Target::Http(config) => {
-            target.open()?; // reads certificates and secrets, does not connect
+            // Reads certificates and secrets. The file of refused lines may lie in a spool yet to be made.
+            over_http::open(&HttpConfig { dead_letters: None, ..(**config).clone() })?;
             connect::tcp(&address(&config.url)?, None).map(drop)
         }
     }
+}
+
+/// Whether a folder is there or could be made.
+fn folder(path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|folder| folder.exists());
+    let there = there.unwrap_or(Path::new("."));
+    if !there.is_dir() {
+        bail!("{} is no folder", there.display());
+    }
+    access(there, Access::WRITE_OK).with_context(|| format!("folder {}", there.display()))
 }
 
 /// Whether lines could be appended; makes no file.
@@ -57,6 +72,7 @@ fn address(url: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::SpoolConfig;
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
 
@@ -68,7 +84,7 @@ mod tests {
         let here = listener.local_addr().unwrap().to_string();
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let _socket = UnixListener::bind(path("socket")).unwrap();
-        let target = |url: String| crate::config::parse_output(&url).unwrap().target;
+        let output = |url: String| crate::config::parse_output(&url).unwrap();
         for (url, error) in [
             ("stdout".to_owned(), None),
             (format!("tcp://{here}"), None),
@@ -83,7 +99,7 @@ mod tests {
             (format!("unixgram:{}", path("socket").display()), Some("another type")),
             (format!("file:{}", path("none/lines").display()), Some("does not exist")),
         ] {
-            let reached = reach(&target(url.clone())).map_err(|error| format!("{error:#}"));
+            let reached = reach(&output(url.clone())).map_err(|error| format!("{error:#}"));
             match (&reached, error) {
                 (Ok(()), None) => {}
                 (Err(why), Some(words)) => assert!(why.contains(words), "{url}: {why}"),
@@ -91,6 +107,26 @@ mod tests {
             }
         }
         assert!(!path("lines").exists(), "a check makes no file");
+    }
+
+    #[test]
+    fn a_spool_is_there_or_can_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        for (place, error) in [("spool/of/lines", None), ("file/spool", Some("is no folder"))] {
+            let spool = SpoolConfig {
+                dir: dir.path().join(place),
+                bytes: 1 << 20,
+                age: std::time::Duration::from_secs(1),
+            };
+            let config = OutputConfig { spool: Some(spool), ..OutputConfig::new(Target::Stdout) };
+            let reached = reach(&config).map_err(|error| format!("{error:#}"));
+            match error {
+                None => assert_eq!(reached, Ok(())),
+                Some(words) => assert!(reached.unwrap_err().contains(words)),
+            }
+            assert!(!dir.path().join("spool").exists(), "a check makes no folder");
+        }
     }
 
     #[test]

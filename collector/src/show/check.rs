@@ -56,7 +56,7 @@ pub fn check(settings: &Settings, width: Width) -> Result<u8> {
     }
     for output in &settings.config.outputs {
         let what = format!("output {}", output.target);
-        found.push(match reach(&output.target) {
+        found.push(match reach(output) {
             Ok(()) => Found::ok(what, ""),
             Err(error) => Found::fails(what, format!("{error:#}")),
         });

@@ -12,6 +12,9 @@ use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How wide a terminal is here.
+const COLUMNS: usize = 40;
+
 /// A pseudoterminal; the master's end closes it.
 struct Terminal {
     master: File,
@@ -21,9 +24,10 @@ struct Terminal {
 impl Terminal {
     fn open() -> Self {
         let (mut master, mut slave) = (-1, -1);
-        let (name, settings, size) = (null_mut(), null(), null());
-        // SAFETY: the descriptors are ours; no name, settings or size is asked for.
-        let error = unsafe { libc::openpty(&mut master, &mut slave, name, settings, size) };
+        let size = libc::winsize { ws_row: 25, ws_col: COLUMNS as u16, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the descriptors and the size are ours; no name is asked for, no settings are given.
+        let error =
+            unsafe { libc::openpty(&mut master, &mut slave, null_mut(), null(), &raw const size) };
         assert_eq!(error, 0, "{}", std::io::Error::last_os_error());
         // SAFETY: both are new, and nobody else's.
         let (master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
@@ -64,6 +68,33 @@ impl Terminal {
             }
         }
     }
+}
+
+/// What a command shows on a terminal, to its end.
+fn shown(args: &[&str]) -> String {
+    let (plugins, terminal, mut command) = on_a_terminal(&["list"]);
+    std::fs::write(plugins.path().join("libtext.so"), "hello").unwrap();
+    command.args(args);
+    let mut child = command.spawn().unwrap();
+    // The command has copies of the terminal.
+    drop(command);
+    let Terminal { mut master, slave } = terminal;
+    drop(slave);
+    // At the end of the last process that has it, reading fails (EIO).
+    let mut shown = Vec::new();
+    let _ = master.read_to_end(&mut shown);
+    assert!(child.wait().unwrap().success());
+    String::from_utf8(shown).unwrap()
+}
+
+#[test]
+fn tables_are_cut_at_the_terminals_edge_unless_they_are_to_be_wide() {
+    let text = shown(&[]);
+    let longest = text.lines().map(|line| line.trim_end().chars().count()).max();
+    assert_eq!(longest, Some(COLUMNS), "{text}");
+    assert!(text.lines().any(|line| line.trim_end().ends_with('…')), "{text}");
+    let text = shown(&["--wide"]);
+    assert!(text.contains("a text file, not a shared library (no ELF header)"), "{text}");
 }
 
 /// A collector that was started from a terminal, and writes there.

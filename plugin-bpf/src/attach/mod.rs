@@ -118,7 +118,7 @@ impl Climb<'_> {
     fn explained(&self, failure: Failure) -> Result<Failure, Ended> {
         let section = failure.program.as_deref().map_or("", |program| self.section(program));
         match Machine::read().explains(section, &failure.reason) {
-            Some(Cause::Process(missing)) => Err(Ended(format!("{missing} ({failure})"))),
+            Some(Cause::Process(missing)) => Err(Ended(missing)),
             Some(Cause::Kernel(why)) => {
                 Ok(Failure { reason: format!("{} ({why})", failure.reason), ..failure })
             }
