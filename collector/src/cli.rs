@@ -146,7 +146,9 @@ impl Cli {
         Self::of(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }
 
-    fn of(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+    fn of(
+        words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(words).map_err(with_tip)?;
         let Some(command) = &cli.command else { return Ok(cli) };
         let (Some(flag), Some(name)) = (cli.collecting.first(), command.name()) else {

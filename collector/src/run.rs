@@ -221,7 +221,9 @@ impl Collector {
             _ if !ran => NOTHING_RAN,
             // Who ends it by a signal, or takes no more lines, knows that the last ones may be missing.
             (End::Ticks(_), missing @ 1..) => {
-                log::error!("{missing} lines were lost or not delivered: exit code {LINES_MISSING}");
+                log::error!(
+                    "{missing} lines were lost or not delivered: exit code {LINES_MISSING}"
+                );
                 LINES_MISSING
             }
             _ => 0,

@@ -42,7 +42,10 @@ fn without_privileges_that_is_the_reason_and_nothing_else() {
     let missing = "needs root, or CAP_BPF and CAP_PERFMON; missing: CAP_BPF, CAP_PERFMON";
     let (code, said) = check(&["setpriv", "--bounding-set=-all"], &["runqlat", "bpfsample"]);
     assert_eq!(code, Some(1));
-    assert!(said.lines().any(|row| row.starts_with("privileges ") && row.ends_with(missing)), "{said}");
+    assert!(
+        said.lines().any(|row| row.starts_with("privileges ") && row.ends_with(missing)),
+        "{said}"
+    );
     for plugin in ["runqlat", "bpfsample"] {
         assert_eq!(row(&said, plugin), ("fails", &*format!("init failed: {missing}")), "{said}");
     }

@@ -73,11 +73,14 @@ pub fn check(settings: &Settings, width: Width) -> Result<u8> {
     }
     if settings.only.is_empty() {
         let refused = folder.refused.iter();
-        found.extend(refused.map(|r| Found::fails(format!("file {}", r.path.display()), &r.reason)));
+        found
+            .extend(refused.map(|r| Found::fails(format!("file {}", r.path.display()), &r.reason)));
     }
     let failed = found.iter().any(|found| found.state == "fails");
     let mut rows = vec![["WHAT", "STATE", "TEXT"].map(str::to_owned)];
-    rows.extend(found.into_iter().map(|Found { what, state, text }| [what, state.to_owned(), text]));
+    rows.extend(
+        found.into_iter().map(|Found { what, state, text }| [what, state.to_owned(), text]),
+    );
     print(&grid::aligned(&rows, |_| false, width.columns()));
     Ok(u8::from(failed))
 }

@@ -170,6 +170,9 @@ bcd  z     1234  x y     0.500
         let text = shown_lines(
             "collector_program,program=a hook=\"tp\",reason=\"no\",state=\"refused\" 1700000000000000000\n",
         );
-        assert!(text.contains("PROGRAM  STATE    HOOK  REASON\na        refused  tp    no\n"), "{text}");
+        assert!(
+            text.contains("PROGRAM  STATE    HOOK  REASON\na        refused  tp    no\n"),
+            "{text}"
+        );
     }
 }

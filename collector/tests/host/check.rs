@@ -56,7 +56,10 @@ fn what_does_not_work_is_exit_code_1_with_its_reason() {
     }
     let file = format!("file {}", dir.path().join("libtext.so").display());
     let ended = command(dir.path(), &["check"]);
-    assert_eq!(row(&ended.stdout, &file), ("fails", "a text file, not a shared library (no ELF header)"));
+    assert_eq!(
+        row(&ended.stdout, &file),
+        ("fails", "a text file, not a shared library (no ELF header)")
+    );
 
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("tcp://{nobody}");

@@ -172,7 +172,8 @@ fn lines_that_were_not_delivered_at_the_last_tick_are_exit_code_3() {
     let ended = run(plugins.path(), &["--interval", "50ms", "--ticks", "1"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     // Whoever ends it by a signal knows.
-    let running = Running::start(collector(plugins.path(), &["--interval", "1h", "--output", &url]));
+    let running =
+        Running::start(collector(plugins.path(), &["--interval", "1h", "--output", &url]));
     running.wait_for("good: by nobody");
     running.signal("TERM");
     assert_eq!(running.end().code, Some(0));
@@ -211,5 +212,10 @@ fn a_plugin_that_fails_for_the_same_reason_says_so_once() {
     let config = config.to_str().unwrap();
     let ended = run(plugins.path(), &["--config", config, "--interval", "50ms", "--ticks", "20"]);
     assert!(ended.sum("fails", "errors") > 1, "{}", ended.stderr);
-    assert_eq!(ended.stderr.matches("init failed: no such function").count(), 1, "{}", ended.stderr);
+    assert_eq!(
+        ended.stderr.matches("init failed: no such function").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
 }

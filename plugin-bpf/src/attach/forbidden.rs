@@ -66,7 +66,8 @@ impl Machine {
                 ("uprobes", (!self.uprobes).then_some(lacks))
             }
             "tp" | "tracepoint" => {
-                let lacks = "tracefs is not mounted: `mount -t tracefs tracefs /sys/kernel/tracing`";
+                let lacks =
+                    "tracefs is not mounted: `mount -t tracefs tracefs /sys/kernel/tracing`";
                 ("tracepoints", (!self.tracepoints).then_some(lacks))
             }
             "fentry" | "fexit" | "fmod_ret" | "lsm" => ("BPF trampolines", None),
@@ -79,7 +80,8 @@ impl Machine {
         let by = match (&self.lockdown, self.seccomp) {
             (Some(mode), _) => format!("; its lockdown is `{mode}`"),
             (None, true) => {
-                "; in a container its seccomp filter may: `--security-opt seccomp=unconfined`".to_owned()
+                "; in a container its seccomp filter may: `--security-opt seccomp=unconfined`"
+                    .to_owned()
             }
             (None, false) => String::new(),
         };
@@ -128,7 +130,12 @@ mod tests {
             (Machine { uprobes: false, ..machine() }, "usdt", "-ENOENT", "has no uprobes"),
             (Machine { tracepoints: false, ..machine() }, "tp/s/e", "-ENOENT", "mount -t tracefs"),
             (Machine { missing: needs(), ..locked() }, "tp_btf/e", eperm, "missing: CAP_BPF"),
-            (Machine { missing: needs(), ..machine() }, "perf_event", "-EACCES", "missing: CAP_BPF"),
+            (
+                Machine { missing: needs(), ..machine() },
+                "perf_event",
+                "-EACCES",
+                "missing: CAP_BPF",
+            ),
         ] {
             let told = machine.explains(section, reason);
             let ((Some(Cause::Process(text)), true) | (Some(Cause::Kernel(text)), false)) =
