@@ -34,7 +34,8 @@ impl Machine {
         let tracefs = |name: &str| {
             ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
                 .iter()
-                .any(|folder| Path::new(folder).join(name).exists())
+                // One that may not be looked at may be there.
+                .any(|folder| Path::new(folder).join(name).try_exists().unwrap_or(true))
         };
         let probes = |kind: &str| {
             Path::new("/sys/bus/event_source/devices").join(kind).exists()
@@ -52,8 +53,11 @@ impl Machine {
 
     /// Why a program with this section was refused, or the object as a whole (`""`).
     pub(super) fn explains(&self, section: &str, reason: &str) -> Option<Cause> {
-        let refused = is_refusal(reason);
-        if let Some(missing) = self.missing.as_ref().filter(|_| refused) {
+        let says = |words: [&str; 2]| words.iter().any(|word| reason.contains(word));
+        let forbidden = says(["EPERM", "not permitted"]);
+        // The verifier answers EACCES too: alone it says nothing about privileges.
+        let denied = forbidden || says(["EACCES", "ermission denied"]);
+        if let Some(missing) = self.missing.as_ref().filter(|_| denied) {
             return Some(Cause::Process(missing.clone()));
         }
         let (what, lacks) = match section.split(['/', '.']).next().unwrap_or_default() {
@@ -86,13 +90,8 @@ impl Machine {
             (None, false) => String::new(),
         };
         let forbids = format!("the process has the privileges, but the kernel forbids {what}{by}");
-        refused.then_some(Cause::Kernel(forbids))
+        forbidden.then_some(Cause::Kernel(forbids))
     }
-}
-
-/// Whether these are the words for EPERM or EACCES.
-fn is_refusal(reason: &str) -> bool {
-    ["EPERM", "EACCES", "not permitted", "ermission denied"].iter().any(|w| reason.contains(w))
 }
 
 /// The mode in brackets, `none [integrity] confidentiality`, unless it is `none`.
@@ -149,7 +148,8 @@ mod tests {
 
     #[test]
     fn what_is_no_refusal_is_left_as_it_is() {
-        for reason in ["-ENOENT", "-EINVAL; R0 !read_ok"] {
+        let verifier = "-EACCES; func 'sched_process_exit' doesn't have 2-th argument";
+        for reason in ["-ENOENT", "-EINVAL; R0 !read_ok", verifier] {
             assert_eq!(machine().explains("fentry/f", reason), None);
         }
     }
