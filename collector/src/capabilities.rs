@@ -4,6 +4,7 @@
 //! thread gives up what no plugin needs ([`keep`]); a plugin's thread takes its own ([`Held`]), all others
 //! give up the rest ([`drop_all`]), and the main thread too once the plugins' threads have theirs.
 
+use log::Level;
 pub use rustix::thread::CapabilitySet;
 
 use rustix::io::Errno;
@@ -53,8 +54,9 @@ fn given() -> CapabilitySet {
 }
 
 /// Gives up what none of the plugins asks for, for good: neither this thread nor one that it starts, nor a
-/// program that they execute, can have more again. To be called before there are other threads.
-pub fn keep(asked: CapabilitySet) {
+/// program that they execute, can have more again. To be called before there are other threads. What is
+/// kept is logged at `level`.
+pub fn keep(asked: CapabilitySet, level: Level) {
     let (given, paranoid) = (given(), perf_event_paranoid());
     let needed = needed(asked, given);
     let kept = needed | spare(given, paranoid);
@@ -75,7 +77,7 @@ pub fn keep(asked: CapabilitySet) {
     }
     set(CapabilitySet::empty(), kept);
     let each = self::needed(CapabilitySet::empty(), given);
-    log::info!("capabilities: plugins hold {}, other threads none", Names(each));
+    log::log!(level, "capabilities: plugins hold {}, other threads none", Names(each));
     let missing = (BPF | asked) - needed;
     if !missing.is_empty() && !needed.contains(CapabilitySet::SYS_ADMIN) {
         log::warn!("capabilities: {} not given: what needs them fails", Names(missing));

@@ -16,7 +16,8 @@ const INSTALLED: &str = "/usr/lib/collector/plugins";
 pub fn find(named: Option<&Path>) -> Result<PathBuf> {
     if let Some(dir) = named {
         if !dir.is_dir() {
-            bail!(Usage(format!("the plugins folder {} does not exist", dir.display())));
+            let what = if dir.exists() { "is a file: name the folder" } else { "does not exist" };
+            bail!(Usage(format!("the plugins folder {} {what}", dir.display())));
         }
         return Ok(dir.to_owned());
     }

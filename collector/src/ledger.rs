@@ -1,5 +1,6 @@
 //! The books of one plugin: written by its runner, watched and read by the collector's main thread.
 
+use crate::duration::short;
 use crate::health::State;
 use crate::metrics::collector_plugin;
 use crate::output;
@@ -24,6 +25,12 @@ struct Books {
     reason: Option<String>,
     /// When the call under way began, and whether it was already found late.
     call: Option<(Instant, bool)>,
+    /// Whether the call before was late too.
+    late_before: bool,
+    /// The failures that were logged last: one after which it goes on, one after which it is ended.
+    logged: [Option<String>; 2],
+    /// Rows that became no line, since the start.
+    lost: u64,
     /// Whether a start ever succeeded.
     started: bool,
     /// Whether its thread has ended.
@@ -51,6 +58,9 @@ impl Ledger {
             state: State::Loading,
             reason: None,
             call: None,
+            late_before: false,
+            logged: [None, None],
+            lost: 0,
             started: false,
             ended: false,
             counts: Counts::default(),
@@ -108,6 +118,26 @@ impl Ledger {
         self.books().counts.errors += 1;
     }
 
+    /// Whether a failure is to be logged: not one that was logged and is still the same.
+    pub fn is_news(&self, ends: bool, failure: &str) -> bool {
+        let logged = &mut self.books().logged[usize::from(ends)];
+        let news = logged.as_deref() != Some(failure);
+        *logged = Some(failure.to_owned());
+        news
+    }
+
+    /// A call succeeded; whether a failure was logged before it.
+    pub fn works_again(&self) -> bool {
+        let logged = std::mem::take(&mut self.books().logged);
+        logged.iter().any(Option::is_some)
+    }
+
+    /// Rows that became no line since the start, as far as [`Self::take`] has heard of them.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.books().lost
+    }
+
     /// The start takes long; whether it still does.
     pub fn starting_for(&self, time: Duration) -> bool {
         let mut books = self.books();
@@ -153,8 +183,9 @@ impl Ledger {
         if took > self.deadline && !found_late {
             counts.overruns += 1;
         }
+        books.late_before = took > self.deadline;
         if let Err(reason) = result {
-            counts.errors += 1;
+            books.counts.errors += 1;
             if books.state != State::Quarantined {
                 books.state = State::Failed;
             }
@@ -167,7 +198,8 @@ impl Ledger {
         }
     }
 
-    /// Looks whether the call under way is past its deadline; the text says so, once per call.
+    /// Looks whether the call under way is past its deadline. The text for the log says so, unless the call before
+    /// was late too.
     pub fn watch(&self, now: Instant) -> Option<String> {
         let mut books = self.books();
         let (began, found_late) = books.call?;
@@ -180,11 +212,11 @@ impl Ledger {
         books.counts.overruns += 1;
         books.state = State::Late;
         books.reason = Some(text.clone());
-        Some(text)
+        (!books.late_before).then_some(text)
     }
 
     fn compared(&self, took: Duration) -> String {
-        format!("{:.1} s, its deadline is {:.1} s", took.as_secs_f64(), self.deadline.as_secs_f64())
+        format!("{}, its deadline is {}", short(took), short(self.deadline))
     }
 
     /// The line about the time since this was last asked; dropped rows are in the plugin's sink, and what
@@ -192,6 +224,7 @@ impl Ledger {
     pub fn take(&self, sink: Option<&Sink>, outputs: output::Books) -> collector_plugin::Row {
         let dropped = sink.map(Sink::take_dropped).unwrap_or_default();
         let mut books = self.books();
+        books.lost += dropped.full + dropped.invalid + dropped.closed;
         let well = matches!(books.state, State::Running | State::Stopped);
         let reason = if well { books.reason.take() } else { books.reason.clone() };
         let over_cap = || {
@@ -261,6 +294,37 @@ mod tests {
         assert_eq!((&*row.state, row.overruns, row.calls), ("running", 0, 1));
         assert_eq!(row.reason.as_deref(), Some("a call took 4.0 s, its deadline is 1.0 s"));
         assert_eq!((row.lines, row.bytes, row.call_ns), (5, 6, 4_000_000_000));
+    }
+
+    #[test]
+    fn a_late_call_after_a_late_one_is_counted_and_not_logged() {
+        let (ledger, start) = ledger();
+        let after = |ms| start + Duration::from_millis(ms);
+        for (begin, logged) in [(0, true), (3000, false), (6000, false)] {
+            ledger.call_begins(after(begin));
+            assert_eq!(ledger.watch(after(begin + 1500)).is_some(), logged, "{begin}");
+            ledger.call_ends(after(begin + 2000), 0, 0, &Ok(()));
+        }
+        assert_eq!(ledger.take(None, output::Books::default()).overruns, 3);
+        ledger.call_begins(after(9000));
+        ledger.call_ends(after(9001), 0, 0, &Ok(()));
+        ledger.call_begins(after(10_000));
+        assert!(ledger.watch(after(11_500)).is_some());
+    }
+
+    #[test]
+    fn a_failure_is_logged_once_until_it_changes_or_all_is_well() {
+        let (ledger, _) = ledger();
+        assert!(!ledger.works_again());
+        assert!(ledger.is_news(false, "no such map"));
+        assert!(!ledger.is_news(false, "no such map"));
+        assert!(ledger.is_news(true, "no such map"), "now it is ended for it");
+        assert!(!ledger.is_news(false, "no such map"));
+        assert!(ledger.is_news(true, "no memory"));
+        assert!(!ledger.is_news(true, "no memory"));
+        assert!(ledger.works_again());
+        assert!(!ledger.works_again());
+        assert!(ledger.is_news(true, "no memory"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod capabilities;
 pub mod cli;
 pub mod config;
+pub mod duration;
 pub mod elf;
 pub mod folder;
 pub mod health;
@@ -25,8 +26,10 @@ pub mod schedule;
 pub mod show;
 pub mod signals;
 pub mod start;
+pub mod stdout;
 pub mod stop;
 pub mod tick;
 pub mod trust;
+pub mod unknown_command;
 
 pub use line_encoder::{encode, read, sink};

@@ -1,21 +1,21 @@
 //! `collector`: see `--help`.
 
-use clap::Parser;
-use collector::cli::{Cli, Command, Flags, Usage};
+use anyhow::Context as _;
+use collector::cli::{Cli, CollectingFlags, Command, Usage};
 use collector::messages::{self, Sayer};
 use collector::output::http;
-use collector::{process, run, show};
+use collector::unknown_command::unknown_command;
+use collector::{process, run, show, stdout};
 use env_logger::{Builder, Target};
 use log::LevelFilter;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::panic;
 use std::process::ExitCode;
-use std::time::Duration;
 
 fn main() -> ExitCode {
-    let Cli { flags, command } = Cli::parse();
-    let code = start().and_then(|()| dispatch(flags, command)).unwrap_or_else(|error| {
+    let cli = Cli::of_this_process();
+    let code = start().and_then(|()| dispatch(cli)).unwrap_or_else(|error| {
         messages::say(format!("collector: {error:#}\n").as_bytes());
         if error.is::<Usage>() { 2 } else { 1 }
     });
@@ -39,21 +39,38 @@ fn start() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn dispatch(flags: Flags, command: Option<Command>) -> anyhow::Result<u8> {
-    let interval = flags.interval;
-    let settings = flags.settings()?;
+fn dispatch(Cli { flags, mut collecting, command }: Cli) -> anyhow::Result<u8> {
+    match &command {
+        Some(Command::List { only, .. }) => collecting.only.clone_from(only),
+        Some(Command::Check { names, outputs, .. }) => {
+            collecting = CollectingFlags {
+                only: names.clone(),
+                outputs: outputs.clone(),
+                ..CollectingFlags::default()
+            };
+        }
+        _ => {}
+    }
+    let settings = flags.settings(collecting)?;
     log_to_stderr(settings.config.log);
     if command.is_some() && process::closed_at_start(process::Stream::Stdout) {
         return Err(
             Usage("standard output is closed: there is nowhere to show anything".into()).into()
         );
     }
+    // Before any plugin is opened, which may print something.
+    stdout::keep().context("keeping standard output")?;
     match command {
         None => run::run(&settings),
-        Some(Command::List) => show::list(&settings),
+        Some(Command::List { width, .. }) => show::list(&settings, width),
+        Some(Command::Check { width, .. }) => show::check(&settings, width),
         Some(Command::Describe { name, json }) => show::describe(&settings, &name, json),
-        Some(Command::Once { name }) => {
-            show::once(&settings, &name, interval.unwrap_or(Duration::from_secs(5)))
+        Some(Command::Once { name, interval, count, flag, width }) => {
+            show::once(&settings, &name, flag.unwrap_or(interval), count, width)
+        }
+        Some(Command::Other(words)) => {
+            let word = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+            Err(unknown_command(&settings, &word).into())
         }
     }
 }

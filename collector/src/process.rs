@@ -94,6 +94,13 @@ pub fn keep_memory_private() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
+/// What a thread is called, so that tables by thread name show whose it is: `collector/out`.
+#[must_use]
+pub fn thread_name(part: &str) -> String {
+    const KEPT: usize = 15; // of a name, by the kernel (TASK_COMM_LEN)
+    format!("collector/{part}").chars().take(KEPT).collect()
+}
+
 /// Ends the process at once: no destructor and no atexit handler runs beside a thread that hangs in a
 /// plugin.
 pub fn exit_now(code: u8) -> ! {
@@ -105,6 +112,12 @@ pub fn exit_now(code: u8) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_threads_name_begins_with_the_collectors_and_fits() {
+        assert_eq!(thread_name("out"), "collector/out");
+        assert_eq!(thread_name("bootstrap"), "collector/boots");
+    }
 
     #[test]
     fn a_process_uses_memory_time_and_a_thread() {

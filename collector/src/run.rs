@@ -7,15 +7,16 @@ use crate::folder;
 use crate::load::Plugin;
 use crate::metrics::{Metrics, Subject};
 use crate::output::{Outlet, route};
-use crate::process::{Stream, closed_at_start, exit_now, trim_memory};
+use crate::process::{Stream, closed_at_start, exit_now, thread_name, trim_memory};
 use crate::schedule::{End, Schedule};
-use crate::signals::{self, Told};
+use crate::signals::{self, HangUp, Told};
 use crate::start::{Starter, open_outlets, warn_of_sections_without_plugin};
 use crate::stop::{Order, Stopper, stop};
 use crate::tick::Now;
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select, unbounded};
-use plugin_api::Tick;
+use log::Level;
+use plugin_api::{Tick, privileges};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ use std::time::{Duration, Instant};
 
 /// Plugins that take longer to start are not waited for.
 const START: Duration = Duration::from_secs(5);
+/// Exit codes.
+const NOTHING_RAN: u8 = 1;
+const LINES_MISSING: u8 = 3;
 /// How long the end may take: calls under way, and then the outputs, together. With what is left to do
 /// after that it stays below 5 s.
 const END_OF_PLUGINS: Duration = Duration::from_secs(3);
@@ -39,14 +43,17 @@ pub fn run(settings: &Settings) -> Result<u8> {
     if settings.stop_on_stdin_close && closed_at_start(Stream::Stdin) {
         bail!(Usage("--stop-on-stdin-close: standard input is closed already".to_owned()));
     }
-    let chosen = |plugin: &&Plugin| match &*settings.only {
-        [] => settings.plugin(&plugin.description.name).enabled,
-        only => only.contains(&plugin.description.name),
-    };
+    let chosen = |plugin: &&Plugin| settings.chosen(&plugin.description.name);
     let chosen: Vec<&Plugin> = folder.plugins.iter().filter(chosen).collect();
+    if let Some(missing) = privileges::missing() {
+        log::warn!("{missing}"); // a plugin that loads no BPF program works all the same
+    }
     // Before the first thread, and before outputs are opened: what fails later fails at the start.
-    capabilities::keep(chosen.iter().fold(CapabilitySet::empty(), |all, p| all | p.capabilities));
-    let told = signals::listen(settings.stop_on_stdin_close)?;
+    capabilities::keep(
+        chosen.iter().fold(CapabilitySet::empty(), |all, p| all | p.capabilities),
+        Level::Info,
+    );
+    let told = signals::listen(HangUp::of_collecting(), settings.stop_on_stdin_close)?;
     let (gone_sender, gone) = unbounded();
     let outlets = open_outlets(settings, &gone_sender)?;
     let (batches, receiver) = bounded(CHANNEL);
@@ -75,7 +82,8 @@ pub fn run(settings: &Settings) -> Result<u8> {
         starter.refused(&folder.refused);
     }
     if running == 0 {
-        bail!("nothing can run: no plugin in the folder can be started");
+        let dir = folder::find(settings.config.plugins.as_deref())?;
+        bail!("nothing can run: no plugin in the folder {} can be started", dir.display());
     }
     let subjects = starter.into_subjects();
     capabilities::drop_all(); // from here on they are the plugins' threads' own
@@ -105,7 +113,7 @@ pub fn run(settings: &Settings) -> Result<u8> {
 fn start_router(batches: Receiver<Message>, outlets: &[Outlet]) -> Result<()> {
     let queues: Vec<_> = outlets.iter().map(Outlet::queue).collect();
     thread::Builder::new()
-        .name("router".to_owned())
+        .name(thread_name("route"))
         .spawn(move || {
             capabilities::drop_all();
             route(&batches, &queues);
@@ -228,11 +236,28 @@ impl Collector {
         if !ran {
             log::error!("nothing could run: no plugin ever started");
         }
-        let code = u8::from(!ran);
+        let code = match (end, self.missing_lines()) {
+            _ if !ran => NOTHING_RAN,
+            // Who ends it by a signal, or takes no more lines, knows that the last ones may be missing.
+            (End::Ticks(_), missing @ 1..) => {
+                log::error!(
+                    "{missing} lines were lost or not delivered: exit code {LINES_MISSING}"
+                );
+                LINES_MISSING
+            }
+            _ => 0,
+        };
         if !plugins_ended || !outputs_ended {
             exit_now(code); // a thread hangs: no destructor may run beside it
         }
         code
+    }
+
+    /// Lines that were lost on the way or that nobody has taken, and rows that became no line.
+    fn missing_lines(&self) -> u64 {
+        let outputs = self.outlets.iter().map(|outlet| outlet.snapshot().total());
+        let outputs: u64 = outputs.map(|books| books.waiting + books.dropped.sum()).sum();
+        outputs + self.subjects.iter().map(|subject| subject.ledger.lost()).sum::<u64>()
     }
 
     /// Waits for the plugins' threads, and watches them meanwhile.

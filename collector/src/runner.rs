@@ -4,12 +4,13 @@ use crate::batch::{Batch, Batches, Message};
 use crate::capabilities::{CapabilitySet, Held};
 use crate::health::{Health, Next, State};
 use crate::ledger::Ledger;
-use crate::process::trim_memory;
+use crate::process::{thread_name, trim_memory};
 use crate::sink::Sink;
 use crate::stop::{Order, Stop};
 use crate::tick::{Due, Grid, Now};
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender};
+use log::Level;
 use plugin_api::Tick;
 use plugin_api::abi::{Answer, PluginRef};
 use plugin_api::abi_stable::std_types::RStr;
@@ -62,7 +63,7 @@ impl Runner {
     pub fn start(self) -> Result<()> {
         let name = self.ledger.name();
         thread::Builder::new()
-            .name(name.chars().take(15).collect()) // the kernel keeps no more
+            .name(thread_name(name))
             .spawn(move || self.run())
             .context("starting a plugin's thread")?;
         Ok(())
@@ -128,15 +129,7 @@ impl Runner {
     }
 
     fn init(&self, health: &mut Health, held: &mut Held) -> Phase {
-        let mut attempts = 0;
-        let started = held.start(self.ledger.name(), || {
-            attempts += 1;
-            if attempts > 1 {
-                self.deinit(); // clears what the one before has left
-            }
-            text(self.module.init()(self.sink.host(), RStr::from_str(&self.options)))
-        });
-        match started {
+        match init(held, self.ledger.name(), self.module, self.sink, &self.options) {
             Ok(()) => {
                 self.ledger.started(health.in_quarantine());
                 Phase::Up(Instant::now())
@@ -168,6 +161,9 @@ impl Runner {
         match result {
             Ok(()) => {
                 health.succeeded();
+                if self.ledger.works_again() {
+                    log::info!("{}: works again", self.ledger.name());
+                }
                 Phase::Up(began)
             }
             Err(reason) => self.after_failure("call", &reason, health.call_failed(&reason), since),
@@ -176,14 +172,17 @@ impl Runner {
 
     fn after_failure(&self, verb: &str, reason: &str, next: Next, since: Instant) -> Phase {
         let name = self.ledger.name();
+        let failure = format!("{verb} failed: {reason}");
         match next {
             Next::Call => {
-                log::warn!("{name}: {verb} failed: {reason}");
+                let news = self.ledger.is_news(false, &failure);
+                log::log!(level(news, Level::Warn), "{name}: {failure}");
                 Phase::Up(since)
             }
             Next::Restart { after } => {
                 let pause = humantime::format_duration(self.interval * after);
-                log::error!("{name}: {verb} failed: {reason}; next start in {pause}");
+                let news = self.ledger.is_news(true, &failure);
+                log::log!(level(news, Level::Error), "{name}: {failure}; next start in {pause}");
                 // Also after an init that failed or panicked: it clears what is left.
                 self.deinit();
                 self.ledger.set(State::Quarantined, Some(reason));
@@ -200,12 +199,38 @@ impl Runner {
     }
 }
 
+/// What was said already is for those who look for it.
+fn level(news: bool, level: Level) -> Level {
+    if news { level } else { Level::Debug }
+}
+
 /// The tick that is still to be made after the order to end, when this one was slept for.
 fn last_tick(order: Order, planned: i64) -> Option<i64> {
     match order {
         Order::LastTick(time_ns) => Some(time_ns),
         Order::NoneAfter(time_ns) => (planned <= time_ns).then_some(planned),
     }
+}
+
+/// Starts a plugin with the capabilities that its thread holds.
+///
+/// # Errors
+/// The plugin's reason.
+pub fn init(
+    held: &mut Held,
+    name: &str,
+    module: PluginRef,
+    sink: &'static Sink,
+    options: &str,
+) -> Result<(), String> {
+    let mut attempts = 0;
+    held.start(name, || {
+        attempts += 1;
+        if attempts > 1 {
+            let _ = text(module.deinit()()); // clears what the one before has left
+        }
+        text(module.init()(sink.host(), RStr::from_str(options)))
+    })
 }
 
 /// A plugin's answer as the host keeps it: what its error points to lies in the plugin.

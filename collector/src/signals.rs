@@ -1,13 +1,15 @@
 //! What tells the collector something while it runs: signals, and the end of standard input.
 
 use crate::capabilities::drop_all;
-use crate::process::exit_now;
+use crate::process::{exit_now, thread_name};
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::fs::File;
+use std::mem::MaybeUninit;
 use std::thread;
 
 /// Where the collector is told.
@@ -19,20 +21,55 @@ pub struct Told {
     pub reopen: Receiver<()>,
 }
 
+/// What SIGHUP means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HangUp {
+    /// The terminal is closed: end.
+    End,
+    /// Files were rotated: open the outputs again.
+    Reopen,
+}
+
+impl HangUp {
+    /// For a collector that runs until it is told to end: one that was started from a terminal ends with the
+    /// terminal. To be asked before the terminal can be closed: afterwards the process has none.
+    #[must_use]
+    pub fn of_collecting() -> Self {
+        // Opening it fails without a controlling terminal (ENXIO).
+        if File::open("/dev/tty").is_ok() { Self::of_a_command() } else { Self::Reopen }
+    }
+
+    /// For a command that ends by itself. `nohup` keeps both alive: it starts them with SIGHUP ignored.
+    #[must_use]
+    pub fn of_a_command() -> Self {
+        if is_ignored(SIGHUP) { Self::Reopen } else { Self::End }
+    }
+}
+
+/// Whether whoever started this process made it ignore a signal.
+fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: only asks; `action` is ours and large enough.
+    let error = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: zeroed above, which is a valid value of it; filled unless there was an error.
+    let action = unsafe { action.assume_init() };
+    error == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// From now on SIGHUP, and the first of SIGINT and SIGTERM, arrive in channels; the end of standard input
-/// too, if asked for. The second SIGINT or SIGTERM ends the process: whoever presses Ctrl-C twice does not
-/// want to wait.
+/// too, if asked for. The second signal to end ends the process at once, with exit code 128 + its number (130
+/// for Ctrl-C): whoever presses Ctrl-C twice does not want to wait.
 ///
 /// # Errors
 /// The kernel refuses a handler or a thread.
-pub fn listen(stop_on_stdin_close: bool) -> Result<Told> {
+pub fn listen(hang_up: HangUp, stop_on_stdin_close: bool) -> Result<Told> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("listening for signals")?;
     let (sender, end) = bounded(1);
     let (reopener, reopen) = bounded(1);
     if stop_on_stdin_close {
         let sender = sender.clone();
         thread::Builder::new()
-            .name("stdin".to_owned())
+            .name(thread_name("stdin"))
             .spawn(move || {
                 drop_all();
                 wait_for_end_of_stdin(&sender);
@@ -40,27 +77,36 @@ pub fn listen(stop_on_stdin_close: bool) -> Result<Told> {
             .context("starting the thread of standard input")?;
     }
     thread::Builder::new()
-        .name("signals".to_owned())
+        .name(thread_name("sig"))
         .spawn(move || {
             drop_all();
             let mut told = false;
             for signal in signals.forever() {
                 // A channel that is full says the same already.
                 match signal {
-                    SIGHUP => {
+                    SIGHUP if hang_up == HangUp::Reopen => {
                         let _ = reopener.try_send(());
                     }
+                    // A shell passes on what it gets, so this one often comes twice.
+                    SIGHUP if told => {}
                     _ if told => exit_now(128 + signal as u8),
                     _ => {
                         told = true;
-                        let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
-                        let _ = sender.try_send(name);
+                        let _ = sender.try_send(name(signal));
                     }
                 }
             }
         })
         .context("starting the signals' thread")?;
     Ok(Told { end, reopen })
+}
+
+fn name(signal: i32) -> &'static str {
+    match signal {
+        SIGHUP => "SIGHUP: the terminal is closed",
+        SIGINT => "SIGINT",
+        _ => "SIGTERM",
+    }
 }
 
 /// Reads standard input and throws it away: Telegraf writes a newline per tick if it is told to.

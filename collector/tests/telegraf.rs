@@ -81,7 +81,8 @@ impl Snippet {
     /// Where the collector's command line sends lines, and whether it ends with standard input.
     fn command_line(&self) -> (Target, bool) {
         let args = ["collector".to_owned()].into_iter().chain(self.args.iter().cloned());
-        let flags = Cli::try_parse_from(args).unwrap_or_else(|error| panic!("{error}")).flags;
+        let cli = Cli::try_parse_from(args).unwrap_or_else(|error| panic!("{error}"));
+        let flags = cli.collecting;
         let [output] = &flags.outputs[..] else { panic!("one output") };
         (output.target.clone(), flags.stop_on_stdin_close)
     }

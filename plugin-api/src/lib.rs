@@ -19,6 +19,8 @@ pub mod histogram;
 mod lines;
 pub mod options;
 mod plugin;
+#[doc(hidden)]
+pub mod privileges;
 pub mod rt;
 mod table;
 pub mod text;

@@ -86,6 +86,27 @@ fn of_two_mechanisms_the_second_is_taken_whole() {
     assert!(line.u64("renames") >= 1 && line.u64("forks") >= 1, "{line:?}");
 }
 
+/// Not once for each set of hooks that needs it, and not again at the next start.
+#[test]
+fn a_refusal_is_logged_once_for_each_program() {
+    let starts = [
+        "of_two_mechanisms_the_second_is_taken_whole",
+        "each_hook_falls_for_its_own_reasons_and_reports_its_own_mechanism",
+    ];
+    let exe = std::env::current_exe().expect("a path of this program");
+    let output = std::process::Command::new(exe)
+        .args(["--exact", "--nocapture", "--test-threads=1"])
+        .args(starts)
+        .output()
+        .expect("these tests run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for program in ["guess_btf", "fork_btf", "fork_raw"] {
+        let line = format!("{program} is not attached: ");
+        assert_eq!(said.matches(&line).count(), 1, "{program}: {said}");
+    }
+}
+
 #[test]
 fn a_record_that_does_not_fit_is_named_with_its_field() {
     plugin_bpf::only_kind("tp");

@@ -13,6 +13,7 @@ mod parcel;
 mod patience;
 mod pipe;
 mod queue;
+mod reach;
 pub mod secret;
 pub mod socket;
 pub mod spool;
@@ -23,6 +24,7 @@ pub use file::FileConfig;
 pub use outlet::{Outlet, route};
 pub use parcel::{Limits, Parcel};
 pub use queue::Snapshot;
+pub use reach::reach;
 pub use spool::SpoolConfig;
 
 use anyhow::{Error, Result};

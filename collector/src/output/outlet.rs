@@ -7,6 +7,7 @@ use super::{Failure, Output, OutputConfig};
 use crate::batch::Message;
 use crate::capabilities::drop_all;
 use crate::encode::Tags;
+use crate::process::thread_name;
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender};
 use log::Level;
@@ -51,7 +52,7 @@ impl Outlet {
         for (number, output) in outputs.into_iter().enumerate() {
             let (name, queue) = (self.name.clone(), Arc::clone(&self.queue));
             let sending = Sending { name, number, output, queue, reopened: 0, gone: gone.clone() };
-            self.threads.push(thread("output", move || sending.run())?);
+            self.threads.push(thread("out", move || sending.run())?);
         }
         if self.queue.has_spool() {
             let (name, queue) = (self.name.clone(), Arc::clone(&self.queue));
@@ -109,7 +110,7 @@ impl Outlet {
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     thread::Builder::new()
-        .name(name.to_owned())
+        .name(thread_name(name))
         .spawn(|| {
             drop_all();
             run();

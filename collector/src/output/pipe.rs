@@ -45,6 +45,8 @@ pub trait Channel: Write {
 pub struct Descriptor {
     file: File,
     is_pipe: bool,
+    /// Asked at the start: after a hang-up it is none any more.
+    is_terminal: bool,
 }
 
 impl Descriptor {
@@ -54,7 +56,8 @@ impl Descriptor {
     /// The kernel does not say what it is.
     pub fn new(file: File) -> io::Result<Self> {
         let is_pipe = file.metadata()?.file_type().is_fifo();
-        Ok(Self { file, is_pipe })
+        let is_terminal = file.is_terminal();
+        Ok(Self { file, is_pipe, is_terminal })
     }
 
     /// Waits until something can be written, or there is an error to be had by writing.
@@ -120,7 +123,7 @@ impl Write for Descriptor {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes).map_err(|error| match Errno::from_io_error(&error) {
             // The terminal's window was closed.
-            Some(Errno::IO) if self.file.is_terminal() => ErrorKind::BrokenPipe.into(),
+            Some(Errno::IO) if self.is_terminal => ErrorKind::BrokenPipe.into(),
             _ => error,
         })
     }

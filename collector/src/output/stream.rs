@@ -4,10 +4,9 @@ use super::patience::Patience;
 use super::pipe::{Channel, Descriptor, Room};
 use super::{Cause, Failure, Output, Parcel};
 use crate::process::{self, closed_at_start};
+use crate::stdout;
 use anyhow::{Result, ensure};
-use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
 use std::time::Instant;
 
 /// A pipe takes this much whole or not at all, so a reader never sees part of a line, not
@@ -30,8 +29,7 @@ impl Stream<Descriptor> {
     /// Standard output is closed.
     pub fn stdout() -> Result<Self> {
         ensure!(!closed_at_start(process::Stream::Stdout), "standard output is closed");
-        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self::new(Descriptor::new(file)?))
+        Ok(Self::new(Descriptor::new(stdout::file()?)?))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Lines for people: a grid per table, or histograms.
 
 use super::{grid, histogram};
+use crate::duration::short;
 use crate::encode::INTERVAL_FIELD;
 use crate::read::{Line, Value};
 use plugin_api::describe::{Description, Table};
@@ -8,8 +9,13 @@ use plugin_api::{Kind, Tick, Unit};
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// All lines of a tick.
-pub(super) fn shown(lines: &[Line], tick: &Tick, plugin: &Description) -> String {
+/// All lines of a tick. Tables are cut at `width`.
+pub(super) fn shown(
+    lines: &[Line],
+    tick: &Tick,
+    plugin: &Description,
+    width: Option<usize>,
+) -> String {
     let mut tables: Vec<&str> = Vec::new();
     for line in lines {
         if !tables.contains(&line.table.as_str()) {
@@ -23,11 +29,11 @@ pub(super) fn shown(lines: &[Line], tick: &Tick, plugin: &Description) -> String
     for name in tables {
         let lines: Vec<&Line> = lines.iter().filter(|line| line.table == name).collect();
         let table = plugin.tables.iter().find(|table| table.name == name);
-        let seconds = tick.elapsed_ns as f64 / 1e9;
-        let _ = writeln!(out, "\n{name}, {seconds:.1} s:");
+        let time = short(Duration::from_nanos(tick.elapsed_ns));
+        let _ = writeln!(out, "\n{name}, {time}:");
         match table.and_then(unit_of_histogram) {
             Some(unit) => out.push_str(&histograms(&lines, unit)),
-            None => out.push_str(&rows(&lines, tick, table)),
+            None => out.push_str(&rows(&lines, tick, table, width)),
         }
     }
     out
@@ -50,7 +56,7 @@ fn histograms(lines: &[&Line], unit: Unit) -> String {
 }
 
 /// Tags and fields in the order of their declaration, those that any line has.
-fn rows(lines: &[&Line], tick: &Tick, table: Option<&Table>) -> String {
+fn rows(lines: &[&Line], tick: &Tick, table: Option<&Table>, width: Option<usize>) -> String {
     let tags = columns(
         table.iter().flat_map(|t| t.tags.iter().map(|tag| tag.name.as_str())),
         lines.iter().flat_map(|line| line.tags.keys()),
@@ -76,7 +82,7 @@ fn rows(lines: &[&Line], tick: &Tick, table: Option<&Table>) -> String {
         column < texts
             || lines.iter().any(|l| matches!(l.get(fields[column - texts]), Some(Value::Text(_))))
     };
-    grid::aligned(&rows, |column| !text(column))
+    grid::aligned(&rows, |column| !text(column), width)
 }
 
 fn cell(value: &Value) -> String {
@@ -86,13 +92,14 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// The names that are there: the declared ones first, then the others by name.
+/// The names that are there: the declared ones first, then the others by name. The others are those of the SDK's
+/// reports, of which the state is what one looks for, and the reason is long.
 fn columns<'a>(
     declared: impl Iterator<Item = &'a str>,
     there: impl Iterator<Item = &'a String>,
 ) -> Vec<&'a str> {
     let mut there: Vec<&str> = there.map(String::as_str).collect();
-    there.sort_unstable();
+    there.sort_unstable_by_key(|name| (*name == "reason", *name != "state", *name));
     there.dedup();
     let mut columns: Vec<&str> = declared.filter(|name| there.contains(name)).collect();
     there.retain(|name| !columns.contains(name));
@@ -119,7 +126,7 @@ mod tests {
         });
         let plugin = Description::from_json(&plugin.to_string()).unwrap();
         let tick = Tick { seq: 0, time_ns: 1_700_000_000_000_000_000, elapsed_ns: 5_040_000_000 };
-        shown(&read(lines.as_bytes()).unwrap(), &tick, &plugin)
+        shown(&read(lines.as_bytes()).unwrap(), &tick, &plugin, None)
     }
 
     #[test]
@@ -156,5 +163,16 @@ bcd  z     1234  x y     0.500
     #[test]
     fn no_lines_are_said() {
         assert_eq!(shown_lines(""), "p: no lines\n");
+    }
+
+    #[test]
+    fn the_state_stands_before_the_reason_which_is_last() {
+        let text = shown_lines(
+            "collector_program,program=a hook=\"tp\",reason=\"no\",state=\"refused\" 1700000000000000000\n",
+        );
+        assert!(
+            text.contains("PROGRAM  STATE    HOOK  REASON\na        refused  tp    no\n"),
+            "{text}"
+        );
     }
 }

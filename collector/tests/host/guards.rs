@@ -7,7 +7,8 @@ fn beside_good(bad: &str, args: &[&str]) -> Ended {
     let plugins = folder(&["good", bad]);
     let args = [&["--interval", "100ms", "--ticks", "12"], args].concat();
     let ended = run(plugins.path(), &args);
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    // 3: rows of the bad one were lost.
+    assert!(matches!(ended.code, Some(0 | 3)), "{:?}: {}", ended.code, ended.stderr);
     let good: Vec<u64> = ended.table("good").map(|line| line.u64("calls")).collect();
     let missed = ended.sum("good", "ticks_missed");
     assert_eq!(good.len() as u64 + missed, 12, "{}", ended.stderr);
@@ -106,7 +107,7 @@ fn a_plugin_that_never_returns_is_late_and_left_behind_at_the_end() {
     assert_eq!(ended.sum("sleeps", "overruns"), 1);
     let reasons = ended.reasons("sleeps");
     assert!(reasons.contains("a call is running for "), "{reasons}");
-    assert!(reasons.contains(" s, its deadline is 0.1 s"), "{reasons}");
+    assert!(reasons.contains(" ms, its deadline is 100 ms"), "{reasons}");
     assert!(ended.stderr.contains("sleeps: has not ended in time"), "{}", ended.stderr);
     assert!(ended.took.as_secs_f64() < 1.2 + 1.0 + 5.0, "{:?}", ended.took);
 }
@@ -152,7 +153,7 @@ fn all_bad_ones_together_still_cost_good_nothing() {
     let plugins = folder(&["good", "panics", "fails", "outside", "sleeps"]);
     std::fs::write(plugins.path().join("text.so"), "no library").unwrap();
     let ended = run(plugins.path(), &["--interval", "100ms", "--ticks", "10"]);
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.code, Some(3), "rows of `outside` were lost: {}", ended.stderr);
     let good = ended.table("good").count() as u64;
     assert_eq!(good + ended.sum("good", "ticks_missed"), 10);
     for (plugin, state) in [

@@ -1,6 +1,6 @@
 //! Where lines go, while readers stand still, leave, and files are moved away.
 
-use crate::process::{Running, collector, folder};
+use crate::process::{Running, as_a_service, collector, folder};
 use collector::read::{Line, read};
 use rustix::io::ioctl_fionread;
 use std::fs;
@@ -119,7 +119,7 @@ fn a_file_that_is_rotated_loses_no_line() {
     let lines = path("lines");
     let url = format!("file:{}", lines.display());
     let args = ["--interval", "20ms", "--output", &url];
-    let running = Running::start(collector(dir.path(), &args));
+    let running = Running::start(as_a_service(collector(dir.path(), &args)));
     let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     for old in ["1", "2", "3"] {
         wait("lines", || size(&lines) > 0);
@@ -243,7 +243,8 @@ fn sighup_makes_a_socket_connect_again() {
     let socket = dir.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     let url = format!("unix:{}", socket.display());
-    let running = Running::start(collector(dir.path(), &["--interval", "20ms", "--output", &url]));
+    let args = ["--interval", "20ms", "--output", &url];
+    let running = Running::start(as_a_service(collector(dir.path(), &args)));
     let mut first = accept(&listener);
     calls(&mut first, 2);
     running.signal("HUP");

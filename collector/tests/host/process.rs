@@ -2,6 +2,7 @@
 
 use collector::read::{Line, read};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -39,6 +40,30 @@ pub fn collector(plugins: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
     command.arg("--plugins").arg(plugins).args(args);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+    command
+}
+
+/// Started as a service is: in a session of its own, without the terminal of who runs the tests. SIGHUP then
+/// means to open files again.
+pub fn as_a_service(mut command: Command) -> Command {
+    // SAFETY: setsid(2) may be called between fork and exec.
+    unsafe { command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?)) };
+    command
+}
+
+/// Without any capability, whoever runs the tests.
+pub fn without_privileges(mut command: Command) -> Command {
+    const PR_CAPBSET_DROP: libc::c_int = 24;
+    let drop_all = || {
+        // One that the caller may not drop, or that the kernel does not know, it does not have either.
+        for capability in 0..64 {
+            // SAFETY: prctl(2) may be called between fork and exec, and takes no pointer here.
+            unsafe { libc::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        }
+        Ok(())
+    };
+    // SAFETY: see above.
+    unsafe { command.pre_exec(drop_all) };
     command
 }
 
@@ -96,6 +121,24 @@ impl Running {
     pub fn wait_for(&self, words: &str) {
         while !self.said.lock().unwrap().contains(words) {
             assert!(self.began.elapsed() < LIMIT, "it never said {words}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Its threads' names, sorted.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let name = |comm: PathBuf| Some(std::fs::read_to_string(comm).ok()?.trim_end().to_owned());
+        let mut names: Vec<String> =
+            tasks.filter_map(|task| name(task.unwrap().path().join("comm"))).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Waits until it has a thread.
+    pub fn wait_for_thread(&self, name: &str) {
+        while !self.threads().iter().any(|thread| thread == name) {
+            assert!(self.began.elapsed() < LIMIT, "it never had a thread {name}");
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -174,7 +174,7 @@ fn refused_files_show_up_and_the_rest_runs() {
     let list = command(dir.path(), &["list"]);
     assert_eq!(list.code, Some(0));
     let row = |name: &str| list.stdout.lines().find(|row| row.starts_with(name)).unwrap();
-    assert!(row("good ").split_whitespace().nth(2) == Some("ready"), "{}", list.stdout);
+    assert!(row("good ").split_whitespace().nth(2) == Some("loads"), "{}", list.stdout);
     assert!(row("text.so ").contains("-        refused  a text file"), "{}", list.stdout);
 }
 

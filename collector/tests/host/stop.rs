@@ -10,7 +10,7 @@ fn n_ticks_are_n_ticks_on_the_grid() {
     let plugins = folder(&["good", "outside"]);
     for n in [1, 3] {
         let ended = run(plugins.path(), &["--interval", "200ms", "--ticks", &n.to_string()]);
-        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(ended.code, Some(3), "rows of `outside` were lost: {}", ended.stderr);
         let times: Vec<i64> = ended.table("good").map(|line| line.time_ns).collect();
         assert_eq!(times.len() as u64 + ended.sum("good", "ticks_missed"), n);
         assert!(times.iter().all(|time| time % 200_000_000 == 0), "{times:?}");
@@ -129,7 +129,7 @@ fn a_reader_that_leaves_is_no_matter_while_another_output_lives() {
     drop(child.stdout.take());
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+    assert_eq!(child.wait().unwrap().code(), Some(3), "{stderr}");
     let lines = collector::read::read(&std::fs::read(file).unwrap()).unwrap();
     let good = lines.iter().filter(|line| line.table == "good").count() as u64;
     let about = lines.iter().filter(|line| line.tag("plugin") == "good");
@@ -156,4 +156,66 @@ fn the_books_of_every_output_balance() {
         let all = format!("output {output}: {0} lines produced = {0} delivered", ended.lines.len());
         assert!(ended.stderr.contains(&all), "{}", ended.stderr);
     }
+}
+
+#[test]
+fn lines_that_were_not_delivered_at_the_last_tick_are_exit_code_3() {
+    let plugins = folder(&["good", "fails"]);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("tcp://{nobody}");
+    let args = ["--interval", "50ms", "--ticks", "1", "--output", &url];
+    let ended = run(plugins.path(), &args);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    let words = "lines were lost or not delivered: exit code 3";
+    assert!(ended.stderr.contains(words), "{}", ended.stderr);
+    // All are delivered, and a plugin that fails is no line.
+    let ended = run(plugins.path(), &["--interval", "50ms", "--ticks", "1"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    // Whoever ends it by a signal knows.
+    let running =
+        Running::start(collector(plugins.path(), &["--interval", "1h", "--output", &url]));
+    running.wait_for("good: by nobody");
+    running.signal("TERM");
+    assert_eq!(running.end().code, Some(0));
+}
+
+#[test]
+fn rows_over_a_plugins_cap_are_exit_code_3() {
+    let plugins = folder(&["good"]);
+    let config = plugins.path().join("c.toml");
+    std::fs::write(&config, "[plugin.good]\nlines = 3\nmax_lines = 2\n").unwrap();
+    let config = config.to_str().unwrap();
+    let ended = run(plugins.path(), &["--config", config, "--interval", "50ms", "--ticks", "1"]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+}
+
+#[test]
+fn a_second_signal_ends_once_at_once() {
+    let plugins = folder(&["sleeps"]);
+    let config = plugins.path().join("c.toml");
+    std::fs::write(&config, "[plugin.sleeps]\nstart = \"1h\"\n").unwrap();
+    let args = ["once", "sleeps", "--config", config.to_str().unwrap()];
+    let running = Running::start(collector(plugins.path(), &args));
+    running.wait_for_thread("collector/sig");
+    // The start hangs, so the first one can only ask for the end.
+    running.signal("TERM");
+    running.signal("INT");
+    let code = running.end_of_command().code;
+    assert!(matches!(code, Some(130 | 143)), "{code:?}");
+}
+
+#[test]
+fn a_plugin_that_fails_for_the_same_reason_says_so_once() {
+    let plugins = folder(&["good", "fails"]);
+    let config = plugins.path().join("c.toml");
+    std::fs::write(&config, "[plugin.fails]\nat = \"init\"\n").unwrap();
+    let config = config.to_str().unwrap();
+    let ended = run(plugins.path(), &["--config", config, "--interval", "50ms", "--ticks", "20"]);
+    assert!(ended.sum("fails", "errors") > 1, "{}", ended.stderr);
+    assert_eq!(
+        ended.stderr.matches("init failed: no such function").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
 }

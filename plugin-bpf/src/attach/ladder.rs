@@ -71,7 +71,6 @@ impl<'a> Ladder<'a> {
             fallen = true;
             *step += 1;
             let exhausted = *step == hook.ways.len();
-            plugin_api::log::info!("{program} is not attached: {reason}");
             self.verdicts.push(Verdict {
                 program: (*program).to_owned(),
                 reason: reason.to_owned(),

@@ -2,6 +2,7 @@
 
 mod attached;
 mod follow;
+mod forbidden;
 mod held;
 mod hook;
 mod info;
@@ -20,11 +21,13 @@ pub use target::{Function, PerfEvent, Rate, Target};
 
 use crate::exact::CutKind;
 use crate::object::{Code, Failure, Loaded, ProgramDef, Settings, Terms, load};
+use forbidden::{Cause, Machine};
 use hook::Resolved;
 use ladder::{Ended, Ladder};
 use plugin_api::{Result, bail};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
+use std::sync::{Mutex, PoisonError};
 
 /// Tries the hooks' ways by loading and attaching, best first, until every hook that is needed has one.
 ///
@@ -48,13 +51,26 @@ pub(crate) fn attach(
                 verdicts.retain(|v| attached.programs().iter().all(|p| p.name() != v.program));
                 let mut known = BTreeSet::new();
                 verdicts.retain(|v| known.insert(v.program.clone()));
+                log(&verdicts);
                 attached.set_verdicts(verdicts);
                 return Ok(attached);
             }
+            Err(Ended(reason)) if reasons.contains(&reason) => {}
             Err(Ended(reason)) => reasons.push(reason),
         }
     }
     bail!("{}", reasons.join(" || "));
+}
+
+/// Once for each program, and again when the reason is another one than at the start before.
+fn log(verdicts: &[Verdict]) {
+    static LOGGED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    for Verdict { program, reason, .. } in verdicts {
+        if logged.insert(program.clone(), reason.clone()).as_ref() != Some(reason) {
+            plugin_api::log::info!("{program} is not attached: {reason}");
+        }
+    }
 }
 
 struct Climb<'a> {
@@ -68,20 +84,26 @@ impl Climb<'_> {
         let mut ladder = Ladder::new(set);
         let mut without_btf = false;
         let result = loop {
-            match self.attempt(&ladder, without_btf) {
+            let failure = match self.attempt(&ladder, without_btf) {
                 Ok(attached) => break Ok(attached),
+                Err(failure) => match self.explained(failure) {
+                    Ok(failure) => failure,
+                    Err(ended) => break Err(ended),
+                },
+            };
+            match failure {
                 // The object as a whole: perhaps for want of the kernel's BTF, which programs without
                 // relocations do not need.
-                Err(Failure { program: None, .. }) if !without_btf => without_btf = true,
+                Failure { program: None, .. } if !without_btf => without_btf = true,
                 // Then no program can be loaded whose hook is a type of the kernel's BTF.
-                Err(Failure { program: None, reason }) => {
+                Failure { program: None, reason } => {
                     match ladder.fall_where(|program| self.needs_btf(program), &reason) {
                         Ok(true) => {}
                         Ok(false) => break Err(Ended(reason)),
                         Err(ended) => break Err(ended),
                     }
                 }
-                Err(failure) => {
+                failure => {
                     if let Err(ended) = ladder.fall(&failure) {
                         break Err(ended);
                     }
@@ -92,11 +114,27 @@ impl Climb<'_> {
         result
     }
 
+    /// The failure with what the kernel lacks or forbids, where that is the cause. Without privileges no other
+    /// way works either.
+    fn explained(&self, failure: Failure) -> Result<Failure, Ended> {
+        let section = failure.program.as_deref().map_or("", |program| self.section(program));
+        match Machine::read().explains(section, &failure.reason) {
+            Some(Cause::Process(missing)) => Err(Ended(missing)),
+            Some(Cause::Kernel(why)) => {
+                Ok(Failure { reason: format!("{} ({why})", failure.reason), ..failure })
+            }
+            None => Ok(failure),
+        }
+    }
+
+    fn section(&self, program: &str) -> &'static str {
+        let mut programs = self.codes.iter().flat_map(|code| code.programs);
+        programs.find(|def| def.name == program).map_or("", |def| def.section)
+    }
+
     /// Whether a program is attached by a type of the kernel's BTF (libbpf's `prog_needs_vmlinux_btf`).
     fn needs_btf(&self, program: &str) -> bool {
-        let mut programs = self.codes.iter().flat_map(|code| code.programs);
-        let section = programs.find(|def| def.name == program).map_or("", |def| def.section);
-        let kind = section.split(['/', '.']).next().unwrap_or_default();
+        let kind = self.section(program).split(['/', '.']).next().unwrap_or_default();
         matches!(kind, "tp_btf" | "fentry" | "fexit" | "fmod_ret" | "lsm" | "lsm_cgroup" | "iter")
     }
 

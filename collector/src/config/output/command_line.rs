@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// `tcp://HOST:PORT`, `udp://HOST:PORT`, `influxdb1://HOST:PORT/DATABASE[/RETENTION_POLICY]`,
 /// `influxdb2://HOST:PORT/ORG/BUCKET`, `influxdb3://HOST:PORT/DATABASE`,
 /// `victoriametrics://HOST:PORT`; the last four over TLS as `influxdb1+https://` and so on, where the
-/// port may be left out.
+/// port may be left out. `influxdb` means `influxdb1`.
 ///
 /// A `PATH` is taken as it is written. In the names of the databases `%20` is a space and `%2F` a slash,
 /// as everywhere in URLs.
@@ -32,6 +32,7 @@ fn target(url: &str) -> Result<Target, String> {
         Some(kind) => (kind, true),
         None => (&*scheme, false),
     };
+    let kind = if kind == "influxdb" { "influxdb1" } else { kind };
     if !KINDS.contains(&kind) {
         return Err(unknown_kind(kind));
     }

@@ -214,6 +214,14 @@ impl fmt::Display for HttpConfig {
     }
 }
 
+/// Reads certificates and secrets, as [`open`] does; connects to nobody.
+///
+/// # Errors
+/// See [`open`].
+pub fn ready(config: &HttpConfig) -> anyhow::Result<()> {
+    Http::new(config, &Shared::new(config)?).map(drop)
+}
+
 /// Opens it, once for each request that may be under way; the server need not be there yet, nor the file
 /// of its token.
 ///

@@ -7,6 +7,8 @@ use super::auth::Credentials;
 use super::client::Client;
 use super::tls::Tls;
 use super::{HttpConfig, Server, Url, address, refusals};
+use crate::capabilities::drop_all;
+use crate::process::thread_name;
 use anyhow::{Result, anyhow, bail};
 use std::io::Read;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ const LONGEST_ANSWER: u64 = 1 << 20;
 pub fn start(config: &HttpConfig, tls: Option<Arc<Tls>>) {
     let config = config.clone();
     let run = move || {
+        drop_all();
         for url in &config.urls {
             match ask(&config, url, tls.clone()) {
                 Ok(name) => {
@@ -32,7 +35,7 @@ pub fn start(config: &HttpConfig, tls: Option<Arc<Tls>>) {
             }
         }
     };
-    if let Err(why) = thread::Builder::new().name("probe".to_owned()).spawn(run) {
+    if let Err(why) = thread::Builder::new().name(thread_name("probe")).spawn(run) {
         log::debug!("the thread `probe` cannot be started: {why}");
     }
 }

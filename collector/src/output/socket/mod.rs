@@ -21,7 +21,7 @@
 //! A reader never sees part of a line, except at the end of a connection that is lost: a line longer
 //! than 32 KiB on a Unix socket, or any line over TCP, whose kernel takes what it has room for.
 
-mod connect;
+pub(super) mod connect;
 mod pack;
 mod sender;
 mod wire;

@@ -4,7 +4,6 @@ use super::super::{Header, HeaderText};
 use super::*;
 use crate::output::secret::Secret;
 use crate::trust::testing::write_secret;
-use std::fs;
 use ureq::http::HeaderName;
 
 fn header(name: &'static str, text: HeaderText) -> Header {
