@@ -4,6 +4,7 @@ use crate::config::{Config, PluginConfig, parse_interval, parse_output};
 use crate::encode::check_key;
 use crate::output::{OutputConfig, Target};
 use crate::process::hostname;
+use crate::sink::Reports;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 use std::fmt;
@@ -56,6 +57,9 @@ pub struct Flags {
     /// A tag of every line; may be given several times. An empty value takes a tag away (host=)
     #[arg(long = "tag", global = true, value_name = "KEY=VALUE", value_parser = tag)]
     pub tags: Vec<(String, String)>,
+    /// What the collector sends about itself and the plugins: off, brief or full [default: brief]
+    #[arg(long = "self", global = true, value_name = "HOW", value_parser = reports)]
+    pub reports: Option<Reports>,
     /// off, error, warn, info, debug or trace, to standard error [default: info]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<LevelFilter>,
@@ -86,6 +90,11 @@ fn interval(text: &str) -> Result<Duration, String> {
         "" => "not a duration such as 10s or 100ms".to_owned(),
         why => why.to_owned(),
     })
+}
+
+fn reports(text: &str) -> Result<Reports, String> {
+    let known = Reports::NAMED.iter().find(|(word, _)| *word == text);
+    known.map(|(_, reports)| *reports).ok_or("one of off, brief, full".to_owned())
 }
 
 fn tag(text: &str) -> Result<(String, String), String> {
@@ -140,6 +149,7 @@ impl Flags {
         config.interval = self.interval.unwrap_or(config.interval);
         config.plugins = self.plugins.or(config.plugins);
         config.log = self.log.unwrap_or(config.log);
+        config.reports = self.reports.unwrap_or(config.reports);
         if !self.outputs.is_empty() {
             config.outputs = self.outputs;
         }
@@ -209,6 +219,7 @@ mod tests {
             (["--tag", "time=x"], "InfluxDB keeps that name"),
             (["--output", "udp://h"], "it has no port"),
             (["--log", "loud"], "loud"),
+            (["--self", "loud"], "one of off, brief, full"),
         ] {
             let error = flags(&args).unwrap_err().to_string();
             assert!(error.contains(words), "{args:?}: {error}");

@@ -1,6 +1,6 @@
 //! Where lines go. Each output has its own thread, queue and books, and a spool if it is told to.
 //!
-//! The router hands every batch to every queue and never waits: an output that is slow or dead loses its
+//! The router hands every batch to the queues of its form and never waits: an output that is slow or dead loses its
 //! own oldest lines, counted, and holds up nobody else.
 
 mod backoff;
@@ -25,8 +25,9 @@ pub use parcel::{Limits, Parcel};
 pub use queue::Snapshot;
 pub use spool::SpoolConfig;
 
+use crate::form::Form;
 use anyhow::{Error, Result};
-use http::HttpConfig;
+use http::{HttpConfig, Server};
 use socket::SocketConfig;
 use std::fmt;
 use std::path::PathBuf;
@@ -80,6 +81,8 @@ pub trait Output: Send {
 pub struct OutputConfig {
     /// What it is.
     pub target: Target,
+    /// How it wants its lines.
+    pub form: Form,
     /// Bytes that may wait for it in memory.
     pub queue_bytes: usize,
     /// What may wait for it on disk.
@@ -103,10 +106,14 @@ pub enum Target {
 pub const QUEUE_BYTES: usize = 16 << 20;
 
 impl OutputConfig {
-    /// A target, without a spool.
+    /// A target without a spool, in the form that its functions expect.
     #[must_use]
     pub fn new(target: Target) -> Self {
-        Self { target, queue_bytes: QUEUE_BYTES, spool: None }
+        let form = match &target {
+            Target::Http(http) if http.server == Server::Victoriametrics => Form::VICTORIAMETRICS,
+            _ => Form::default(),
+        };
+        Self { target, form, queue_bytes: QUEUE_BYTES, spool: None }
     }
 }
 

@@ -8,6 +8,7 @@ use super::spool::Spool;
 use super::{Failure, Output, OutputConfig};
 use crate::batch::Message;
 use crate::encode::Tags;
+use crate::form::Form;
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender};
 use log::Level;
@@ -25,6 +26,7 @@ const BACKLOG: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Outlet {
     name: String,
+    form: Form,
     queue: Arc<Queue>,
     reopen: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -38,7 +40,7 @@ impl Outlet {
     /// It, or its spool, cannot be opened.
     pub fn start(config: &OutputConfig, tags: &Tags, uint: bool, gone: Sender<()>) -> Result<Self> {
         let name = config.target.to_string();
-        let gaps = Gaps::new(&name, tags, uint)?;
+        let gaps = Gaps::new(&name, config.form, tags, uint)?;
         // The spool first: it makes the folder in which refused lines are kept too.
         let spool = config.spool.as_ref().map(|spool| Spool::open(spool, &name)).transpose();
         let spool = spool.with_context(|| format!("output {name}: its spool"))?;
@@ -49,7 +51,8 @@ impl Outlet {
         if found > 0 {
             log::info!("output {name}: {found} lines recovered from its spool");
         }
-        let mut outlet = Self { name, queue, reopen, threads: Vec::new() };
+        let form = config.form;
+        let mut outlet = Self { name, form, queue, reopen, threads: Vec::new() };
         outlet.start_threads(output, gone)?;
         Ok(outlet)
     }
@@ -76,6 +79,12 @@ impl Outlet {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The form that it asks for.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// The queue, for the router.
@@ -234,17 +243,19 @@ fn spool(name: &str, queue: &Queue) {
     }
 }
 
-/// Hands every batch to every queue, until the end; then closes them.
-pub fn route(batches: &Receiver<Message>, queues: &[Arc<Queue>]) {
+/// Hands every batch to every queue that asks for its form, until the end; then closes them.
+pub fn route(batches: &Receiver<Message>, queues: &[(Form, Arc<Queue>)]) {
     loop {
         match batches.recv() {
-            Ok(Message::Batch(batch)) => {
-                queues.iter().for_each(|queue| queue.push(Arc::clone(&batch)));
+            Ok(Message::Batch(form, batch)) => {
+                for (_, queue) in queues.iter().filter(|(wanted, _)| *wanted == form) {
+                    queue.push(Arc::clone(&batch));
+                }
             }
             Ok(Message::End(deadline)) => {
-                return queues.iter().for_each(|queue| queue.close(deadline));
+                return queues.iter().for_each(|(_, queue)| queue.close(deadline));
             }
-            Err(_) => return queues.iter().for_each(|queue| queue.close(Instant::now())),
+            Err(_) => return queues.iter().for_each(|(_, queue)| queue.close(Instant::now())),
         }
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::encode::Tags;
+use crate::form::Form;
 use crate::output::spool::SpoolConfig;
 use plugin_api::Tick;
 
@@ -17,7 +18,7 @@ fn batch(lines: u64, bytes: usize) -> Arc<Batch> {
 }
 
 fn gaps() -> Gaps {
-    Gaps::new("out", &Tags::new(), false).unwrap()
+    Gaps::new("out", Form::default(), &Tags::new(), false).unwrap()
 }
 
 fn queue(bound: usize) -> Queue {

@@ -8,11 +8,12 @@ use crate::cli::{Settings, Usage};
 use crate::config::options;
 use crate::encode::Tags;
 use crate::folder;
+use crate::form::Form;
 use crate::load::Plugin;
 use crate::read::read;
 use crate::runner::text;
 use crate::signals;
-use crate::sink::{Sink, Terms};
+use crate::sink::{Reports, Sink, Terms, is_report, tells_of_loss};
 use crate::tick::Now;
 use anyhow::{Context, Result, anyhow};
 use plugin_api::Tick;
@@ -92,7 +93,9 @@ pub fn once(settings: &Settings, name: &str, interval: Duration) -> Result<u8> {
     let options = options::to_json(&config.options, &plugin.description).map_err(Usage)?;
     let sink = Sink::leak(Terms {
         plugin: name.to_owned(),
-        tables: None,
+        tables: Some(plugin.description.tables.clone()),
+        forms: vec![Form::default()],
+        reports: if settings.config.reports == Reports::Off { Reports::Off } else { Reports::Full },
         tags: Tags::new(), // the same on every line: no news here
         uint: true,
         limits: config.limits,
@@ -110,10 +113,13 @@ pub fn once(settings: &Settings, name: &str, interval: Duration) -> Result<u8> {
     let tick = Tick { seq: 0, time_ns: Now::read().wall_ns, elapsed_ns };
     sink.open(tick);
     let called = text(module.call()(&tick, sink.host()));
-    let (_, bytes) = sink.close();
+    let bytes = sink.close().into_only();
     let ended = text(module.deinit()());
 
-    let read = read(&bytes).context("reading the plugin's lines back")?;
+    let mut read = read(&bytes).context("reading the plugin's lines back")?;
+    if settings.config.reports == Reports::Brief {
+        read.retain(|line| !is_report(&line.table) || tells_of_loss(line));
+    }
     print(&lines::shown(&read, &tick, &plugin.description));
     called.map_err(|e| failed("call", e))?;
     ended.map_err(|e| failed("deinit", e))?;
