@@ -409,6 +409,18 @@ fn counters_accumulate_and_everything_else_stays_what_it_is() {
         ),
         "`a` comes back: its sum is on record where the interval begins"
     );
+    let minutes = |n: i64| n * 60_000_000_000;
+    tick(minutes(5), 100);
+    row("a", Val::U64(1), TICK_TIME);
+    let sum = |n: u64| format!("mine,k=a counter={n}i,");
+    assert!(texts(sink)[0].contains(&sum(7)), "within five minutes the sum goes on");
+    tick(minutes(11), 100);
+    row("a", Val::U64(1), TICK_TIME);
+    let text = texts(sink)[0].clone();
+    assert!(
+        text.starts_with("mine,k=a counter=0i 659999999900\n") && text.contains(&sum(1)),
+        "{text}"
+    );
 }
 
 #[test]

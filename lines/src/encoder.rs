@@ -5,9 +5,9 @@
 //!
 //! # Counters that accumulate
 //! A series whose counters begin, or go on after ticks without a line, first gets a line with what they had
-//! summed up before (0 at their beginning), at the begin of the time that the new line covers. So the increase
-//! from there on is exactly what was counted, though the series was not there before, and a collector that was
-//! started again counts from a 0 that is on record. Lines with a time of their own are single events; their
+//! summed up before (0 at their beginning, and after five minutes without a line), at the begin of the time that
+//! the new line covers. So the increase from there on is exactly what was counted, though the series was not there
+//! before, and a collector that was started again counts from a 0 that is on record. Lines with a time of their own are single events; their
 //! values stay as they are.
 
 use crate::encode::{Refused, Schema, end_of_line, time_of};
@@ -191,11 +191,9 @@ impl Encoder {
             end_of_line(Some(covered_ns), time_ns, other_end);
             &*other_end
         };
-        let sums = self.accumulates.then(|| {
-            let (last_ns, before) = series.before(found);
-            row.add_up(before, sums_now);
-            Sums::new(before, sums_now, last_ns, time_ns, covered_ns)
-        });
+        let sums = self
+            .accumulates
+            .then(|| Sums::add(&row, series.before(found), sums_now, time_ns, covered_ns));
         row.write(pages, end, sums.as_ref(), room.bytes)?;
         let sums: &[u64] = if self.accumulates { sums_now } else { &[] };
         series.commit(found, &self.key, id, time_ns, sums);

@@ -31,19 +31,28 @@ pub(crate) struct Sums<'a> {
     begin_ns: i64,
 }
 
+/// After a longer time without a line a series counts from 0 again. VictoriaMetrics and Prometheus look no
+/// further back for the sample before; of one that they do not find, VictoriaMetrics takes a small first sum for
+/// what came since (measured with 1.79).
+const LOOK_BACK_NS: i64 = 300_000_000_000;
+
 impl<'a> Sums<'a> {
-    /// `last_ns` is the time of the series' line before.
-    pub fn new(
-        before: &'a [u64],
-        now: &'a [u64],
-        last_ns: Option<i64>,
+    /// Adds a row to what its series has summed up; `last_ns` is the time of the series' line before.
+    pub fn add(
+        row: &Encoded<'_>,
+        (last_ns, before): (Option<i64>, &'a [u64]),
+        now: &'a mut Vec<u64>,
         time_ns: i64,
         covered_ns: u64,
     ) -> Self {
         let covered_ns = i64::try_from(covered_ns).unwrap_or(i64::MAX);
         let begin_ns = time_ns.saturating_sub(covered_ns);
+        let gap_ns = last_ns.map(|last| begin_ns.saturating_sub(last));
         // Ticks are late by less than half of what they cover, or the begin is true all the same.
-        let returns = last_ns.is_none_or(|last| begin_ns.saturating_sub(last) > covered_ns / 2);
+        let returns = gap_ns.is_none_or(|gap| gap > covered_ns / 2);
+        let forgotten = gap_ns.is_some_and(|gap| gap > LOOK_BACK_NS);
+        let before = if forgotten { &[] } else { before };
+        row.add_up(before, now);
         Self { before, now, returns, begin_ns }
     }
 
@@ -76,7 +85,7 @@ impl<'a> Encoded<'a> {
     }
 
     /// Sums with this row's values. They stay below 2^63, which every database can hold.
-    pub fn add_up(&self, before: &[u64], now: &mut Vec<u64>) {
+    fn add_up(&self, before: &[u64], now: &mut Vec<u64>) {
         now.clear();
         now.extend_from_slice(before);
         for (field, value) in self.table.fields.iter().zip(self.fields) {

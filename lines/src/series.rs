@@ -136,11 +136,12 @@ impl Series {
             known.schemas.clear();
         }
         known.schemas.push(schema);
-        if sums.len() > known.sums.len() {
-            known.sums.reserve_exact(sums.len() - known.sums.len());
-            known.sums.resize(sums.len(), 0);
+        if sums.len() > known.sums.capacity() {
+            known.sums = sums.to_vec();
+        } else {
+            known.sums.clear();
+            known.sums.extend_from_slice(sums);
         }
-        known.sums[..sums.len()].copy_from_slice(sums);
     }
 
     /// The time of a single event: its own, or the first one after it at which its series has no event in
