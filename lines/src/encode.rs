@@ -372,6 +372,7 @@ impl Schema {
         Ok(true)
     }
 
+    #[inline]
     pub(crate) fn field_value(&self, value: &Val<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
         match *value {
             Val::F64(v) => out.extend_from_slice(ryu::Buffer::new().format_finite(v).as_bytes()),
@@ -389,6 +390,7 @@ impl Schema {
 }
 
 /// Whether a value leaves its field out.
+#[inline]
 fn is_none(value: &Val<'_>) -> bool {
     match value {
         Val::None => true,
@@ -496,6 +498,7 @@ pub(crate) fn end_of_line(elapsed_ns: Option<u64>, time_ns: i64, out: &mut Vec<u
     integer(time_ns, b"\n", out);
 }
 
+#[inline]
 fn integer(value: impl itoa::Integer, suffix: &[u8; 1], out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     out.extend_from_slice(suffix);

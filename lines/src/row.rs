@@ -29,6 +29,8 @@ pub(crate) struct Sums<'a> {
     returns: bool,
     /// The begin of the time that the row covers.
     begin_ns: i64,
+    /// Some sum before has to be on record.
+    any_begins: bool,
 }
 
 /// After a longer time without a line a series counts from 0 again. VictoriaMetrics and Prometheus look no
@@ -52,8 +54,8 @@ impl<'a> Sums<'a> {
         let returns = gap_ns.is_none_or(|gap| gap > covered_ns / 2);
         let forgotten = gap_ns.is_some_and(|gap| gap > LOOK_BACK_NS);
         let before = if forgotten { &[] } else { before };
-        row.add_up(before, now);
-        Self { before, now, returns, begin_ns }
+        let any_begins = row.add_up(before, now, returns);
+        Self { before, now, returns, begin_ns, any_begins }
     }
 
     fn of(&self, field: &Field) -> (u64, u64) {
@@ -84,18 +86,23 @@ impl<'a> Encoded<'a> {
         Ok(Self { table, key, splits, fields })
     }
 
-    /// Sums with this row's values. They stay below 2^63, which every database can hold.
-    fn add_up(&self, before: &[u64], now: &mut Vec<u64>) {
+    /// Sums with this row's values, which stay below 2^63: every database can hold that. Whether one of them
+    /// begins, or goes on in a series that returns.
+    fn add_up(&self, before: &[u64], now: &mut Vec<u64>, returns: bool) -> bool {
         now.clear();
         now.extend_from_slice(before);
+        let mut begins = false;
         for (field, value) in self.table.fields.iter().zip(self.fields) {
             if let (true, Val::U64(value)) = (field.counter, value) {
                 if now.len() <= field.sum {
                     now.resize(field.sum + 1, 0);
                 }
-                now[field.sum] = now[field.sum].wrapping_add(*value) & (u64::MAX >> 1);
+                let sum = &mut now[field.sum];
+                begins |= *value > 0 && (returns || *sum == 0);
+                *sum = sum.wrapping_add(*value) & (u64::MAX >> 1);
             }
         }
+        begins
     }
 
     /// Writes the row's lines on each page.
@@ -163,8 +170,7 @@ impl<'a> Encoded<'a> {
 
     /// What was summed up before, where that is not on record yet.
     fn write_begin(&self, page: &mut Page, sums: &Sums<'_>) -> Result<(), Refused> {
-        let mut counters = self.table.fields.iter().filter(|field| field.counter);
-        if !counters.any(|field| sums.begins(sums.of(field))) {
+        if !sums.any_begins {
             return Ok(());
         }
         let mut end = Vec::new();

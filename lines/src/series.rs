@@ -204,6 +204,7 @@ pub(crate) struct Fold {
 }
 
 impl Fold {
+    #[inline]
     fn mix(&mut self, a: u64, b: u64) {
         let product =
             u128::from(a ^ self.state) * u128::from(b ^ self.seed ^ 0x9e37_79b9_7f4a_7c15);
@@ -212,20 +213,19 @@ impl Fold {
 }
 
 impl Hasher for Fold {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        let word = |bytes: &[u8]| {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            u64::from_le_bytes(word)
-        };
-        let (pairs, rest) = bytes.as_chunks::<16>();
-        for pair in pairs {
-            self.mix(word(&pair[..8]), word(&pair[8..]));
-        }
-        if !rest.is_empty() {
-            let (a, b) = rest.split_at(rest.len().min(8));
+        let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+        let (words, rest) = bytes.as_chunks::<8>();
+        let (pairs, odd) = words.as_chunks::<2>();
+        for [a, b] in pairs {
             self.mix(word(a), word(b));
         }
+        // The last 8 bytes once more, rather than a copy of those that are left.
+        let last = bytes
+            .last_chunk()
+            .map_or_else(|| rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), word);
+        self.mix(odd.first().map_or(0, word), last);
     }
     fn write_u32(&mut self, n: u32) {
         self.mix(u64::from(n), 1);

@@ -60,7 +60,7 @@ impl Plugin for Waits {
             let _ = write!(known, "{} {series}", tick.time_ns);
             for n in 0..=(tick.time_ns as u64 / 1_000_000 + call * 7) % most {
                 // Most are short; of a hundred one is long.
-                let value = if (n + call) % 50 == 0 { 130 + n * 3 } else { n % 17 };
+                let value = if (n + call).is_multiple_of(50) { 130 + n * 3 } else { n % 17 };
                 wait.add(value);
                 let _ = write!(known, " {value}");
             }

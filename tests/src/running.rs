@@ -46,7 +46,8 @@ impl Home {
         self.0.path().join(name)
     }
 
-    /// Starts the collector with a configuration: the keys before its first section, then the others.
+    /// Starts the collector with a configuration: the keys before its first section, then the others. It says
+    /// everything about itself.
     ///
     /// # Panics
     /// There is no install tree.
@@ -66,6 +67,7 @@ impl Home {
         let dist = dist.expect("COLLECTOR_DIST: run this by `cargo xtask test` or `bench`");
         let mut command = Command::new(Path::new(&dist).join("collector"));
         command.arg("--config").arg(config).arg("--plugins").arg(self.path("plugins"));
+        command.args(["--self", "full"]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         prepare(&mut command);
         command.stderr(Stdio::piped());

@@ -11,6 +11,7 @@ fn problems(text: &str) -> String {
 fn an_empty_configuration_is_the_default() {
     assert_eq!(Config::parse("c.toml", "").unwrap(), Config::default());
     assert_eq!(Config::default().interval, Duration::from_secs(10));
+    assert_eq!(Config::default().reports, Reports::Brief);
 }
 
 #[test]

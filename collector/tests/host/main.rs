@@ -3,6 +3,7 @@
 mod command_line;
 mod guards;
 mod http;
+mod itself;
 mod older;
 mod outputs;
 mod process;
