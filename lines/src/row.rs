@@ -58,9 +58,14 @@ impl<'a> Sums<'a> {
         Self { before, now, returns, begin_ns, any_begins }
     }
 
-    fn of(&self, field: &Field) -> (u64, u64) {
-        let at = |sums: &[u64]| sums.get(field.sum).copied().unwrap_or(0);
-        (at(self.before), at(self.now))
+    /// With this row.
+    fn now(&self, field: &Field) -> u64 {
+        self.now.get(field.sum).copied().unwrap_or(0)
+    }
+
+    /// Without it, and with it.
+    fn both(&self, field: &Field) -> (u64, u64) {
+        (self.before.get(field.sum).copied().unwrap_or(0), self.now(field))
     }
 
     /// Whether the sum before has to be on record for the increase to be seen.
@@ -137,14 +142,14 @@ impl<'a> Encoded<'a> {
         match sums {
             None => self.line(page, end, |index, _| self.fields[index])?,
             Some(sums) => self.line(page, end, |index, field| match self.fields[index] {
-                Val::U64(_) if field.counter => Val::U64(sums.of(field).1),
-                Val::None if field.counter => some(sums.of(field).1),
+                Val::U64(_) if field.counter => Val::U64(sums.now(field)),
+                Val::None if field.counter => some(sums.now(field)),
                 value => value,
             })?,
         }
         let Some(first) = self.table.buckets else { return Ok(()) };
         let count = |number: usize| match (sums, self.fields[first + number]) {
-            (Some(sums), _) => sums.of(&self.table.fields[first + number]).1,
+            (Some(sums), _) => sums.now(&self.table.fields[first + number]),
             (None, Val::U64(count)) => count,
             (None, _) => 0,
         };
@@ -176,11 +181,11 @@ impl<'a> Encoded<'a> {
         let mut end = Vec::new();
         end_of_line(None, sums.begin_ns, &mut end);
         self.line(page, &end, |_, field| {
-            let both = sums.of(field);
+            let both = sums.both(field);
             if field.counter && sums.begins(both) { Val::U64(both.0) } else { Val::None }
         })?;
         let Some(first) = self.table.buckets else { return Ok(()) };
-        let both = |number: usize| sums.of(&self.table.fields[first + number]);
+        let both = |number: usize| sums.both(&self.table.fields[first + number]);
         match page.form.histogram {
             Buckets::Fields => {}
             Buckets::Le if !sums.returns => {} // all of them are there since the first line

@@ -25,7 +25,7 @@ struct Known {
     /// The time of its last line of a tick.
     time_ns: Option<i64>,
     /// What its counters have summed up, by the numbers that the encoder gave them; missing ones are 0.
-    sums: Vec<u64>,
+    sums: SmallVec<[u64; 4]>,
 }
 
 /// All of a plugin's.
@@ -83,7 +83,7 @@ impl Series {
                 let known = &mut known[*place as usize];
                 let keep = now.saturating_duration_since(known.seen) < KEPT;
                 if !keep {
-                    known.sums = Vec::new();
+                    known.sums = SmallVec::new();
                     free.push(*place);
                 }
                 keep
@@ -136,11 +136,10 @@ impl Series {
             known.schemas.clear();
         }
         known.schemas.push(schema);
-        if sums.len() > known.sums.capacity() {
-            known.sums = sums.to_vec();
+        if known.sums.len() == sums.len() {
+            known.sums.copy_from_slice(sums);
         } else {
-            known.sums.clear();
-            known.sums.extend_from_slice(sums);
+            known.sums = SmallVec::from_slice(sums);
         }
     }
 
@@ -166,7 +165,7 @@ impl Series {
 
     fn add(&mut self, key: &[u8]) -> u32 {
         let (seen, schemas) = (self.now, SmallVec::new());
-        let known = Known { seen, tick: 0, schemas, time_ns: None, sums: Vec::new() };
+        let known = Known { seen, tick: 0, schemas, time_ns: None, sums: SmallVec::new() };
         let place = if let Some(place) = self.free.pop() {
             self.known[place as usize] = known;
             place
