@@ -151,7 +151,7 @@ pub(crate) const BUCKET_FIELD: &[u8] = b" bucket=";
 const BUCKET_KEY: usize = 96;
 
 impl Schema {
-    /// Prepares a table of which only the names are known: `u64` are its counters. `configured` are the tags
+    /// Prepares a table of which only the names are known; its values stay as they are. `configured` are the tags
     /// of every line of the plugin; where the table has a tag or field of the same name, the table's own wins.
     /// `uint` writes `u64` as such (`1u`, not known to InfluxDB 1) instead of as a saturated `i64` (`1i`).
     ///
@@ -165,6 +165,13 @@ impl Schema {
         uint: bool,
     ) -> Result<Self> {
         Self::with(table, tags, fields, None, configured, uint)
+    }
+
+    /// The same for a report of the SDK, which no description has: what comes as `u64` is a counter.
+    #[must_use]
+    pub fn counting(mut self) -> Self {
+        self.fields.iter_mut().for_each(|field| field.counter = true);
+        self
     }
 
     /// Prepares a table as its plugin registers it, with the kinds of its description.
@@ -279,7 +286,7 @@ impl Schema {
         if buckets.is_some() {
             longest = longest.max(BUCKET_KEY);
         }
-        for (sum, field) in fields.iter().enumerate() {
+        for field in &fields {
             ensure!(
                 measurement.len() + 1 + field.len().max(INTERVAL_FIELD.len()) <= MAX_TAG,
                 "the names of the table and of a field are longer than {MAX_TAG} bytes together"
@@ -288,7 +295,7 @@ impl Schema {
             escape::name(&mut key, field, Place::FieldKey);
             longest = longest.max(key.len() - 1);
             key.push(b'=');
-            schema.fields.push(Field { key, counter: true, sum });
+            schema.fields.push(Field { key, counter: false, sum: 0 });
         }
         schema.max_key = MAX_KEY.saturating_sub(longest);
         Ok(schema)

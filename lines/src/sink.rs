@@ -272,6 +272,9 @@ impl Sink {
         let fields: Vec<&str> = fields.iter().map(|f| f.as_str()).collect();
         match description {
             Some(table) => Schema::described(table, &tags, &fields, &configured, terms.uint),
+            None if report => {
+                Schema::new(table, &tags, &fields, &configured, terms.uint).map(Schema::counting)
+            }
             None => Schema::new(table, &tags, &fields, &configured, terms.uint),
         }
         .map_err(|error| format!("table `{table}` refused: {error:#}"))
