@@ -160,6 +160,20 @@ fn short_lives_have_no_event() {
 }
 
 #[test]
+fn whether_a_program_is_attached_stands_in_a_number_too() {
+    let _alone = alone();
+    let mut tool = Tool::init("{}").expect("it attaches");
+    let lines = tool.call().expect("a tick");
+    let programs: Vec<_> = lines.iter().filter(|l| l.table == "collector_program").collect();
+    let of = |attached: bool| {
+        let alike = |l: &&&Line| (l.text("state") == "attached") == attached;
+        programs.iter().filter(alike).map(|l| l.u64("attached")).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(of(true), BTreeSet::from([1]), "{programs:?}");
+    assert!(of(false).iter().all(|attached| *attached == 0), "{programs:?}");
+}
+
+#[test]
 fn names_are_a_table_for_who_asks_for_them_alone() {
     let _alone = alone();
     link();

@@ -78,7 +78,8 @@ pub fn run() -> Result<()> {
             let what = format!("{histogram:?}, {word}").to_lowercase();
             if histogram == Buckets::Fields {
                 let names = ["count", "sum_us", "mean_us"];
-                let schema = Schema::new("runqlat_comm", &["comm"], &names, &tags(), false)?.counting();
+                let schema =
+                    Schema::new("runqlat_comm", &["comm"], &names, &tags(), false)?.counting();
                 let row = |n: u64| {
                     Fields::from_slice(&[Val::U64(n), Val::U64(n * 731), Val::F64(n as f64 * 0.37)])
                 };
