@@ -5,15 +5,13 @@ table! {
     /// Far too many lines.
     floods {
         tags {
-            /// Some text.
+            /// Its number.
             line,
         }
         /// Always 1.
         count: counter,
     }
 }
-
-const TEXTS: [&str; 4] = ["a", "bb", "ccc", "dddd"];
 
 struct Floods;
 
@@ -26,7 +24,7 @@ impl Plugin for Floods {
 
     fn call(&mut self, _: &Tick, lines: &mut Lines) -> Result<()> {
         for line in 0..1_000_000 {
-            lines.push(floods::Row { line: TEXTS[line % TEXTS.len()].into(), count: 1 })?;
+            lines.push(floods::Row { line: line.to_string().into(), count: 1 })?;
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! What travels from a plugin's thread to the outputs.
 
+use crate::form::Form;
 use crossbeam_channel::Sender;
 use plugin_api::Tick;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The lines of one call, encoded once and shared by all outputs.
+/// The lines of one call in one form, encoded once and shared by all outputs that ask for it.
 #[derive(Debug)]
 pub struct Batch {
     /// Who made them.
@@ -21,8 +22,8 @@ pub struct Batch {
 /// What the router receives.
 #[derive(Debug)]
 pub enum Message {
-    /// Lines to distribute.
-    Batch(Arc<Batch>),
+    /// Lines, for the outputs that ask for this form.
+    Batch(Form, Arc<Batch>),
     /// Nothing comes any more that is worth waiting for; outputs may write what they have until then. A
     /// plugin that hangs may still hold a sender.
     End(Instant),

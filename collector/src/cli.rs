@@ -4,6 +4,7 @@ use crate::config::{Config, PluginConfig, parse_interval, parse_output};
 use crate::encode::check_key;
 use crate::output::{OutputConfig, Target};
 use crate::process::hostname;
+use crate::sink::Reports;
 use crate::trust;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -48,6 +49,9 @@ pub struct Flags {
     /// Only warn when others may read secrets, or change plugins, the configuration or an output's folder
     #[arg(long, global = true)]
     pub allow_insecure: bool,
+    /// What the collector sends about itself and the plugins: off, brief or full [default: brief]
+    #[arg(long = "self", global = true, value_name = "HOW", value_parser = reports)]
+    pub reports: Option<Reports>,
     /// How much goes to standard error [default: info]
     #[arg(long, global = true, value_name = "LEVEL", value_parser = level())]
     pub log: Option<LevelFilter>,
@@ -258,6 +262,11 @@ fn interval(text: &str) -> Result<Duration, String> {
     })
 }
 
+fn reports(text: &str) -> Result<Reports, String> {
+    let known = Reports::NAMED.iter().find(|(word, _)| *word == text);
+    known.map(|(_, reports)| *reports).ok_or("one of off, brief, full".to_owned())
+}
+
 fn tag(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("not KEY=VALUE")?;
     check_key("tag", key).map_err(|error| format!("{error:#}"))?;
@@ -311,6 +320,7 @@ impl Flags {
         config.interval = interval.unwrap_or(config.interval);
         config.plugins = self.plugins.or(config.plugins);
         config.log = self.log.unwrap_or(config.log);
+        config.reports = self.reports.unwrap_or(config.reports);
         if !outputs.is_empty() {
             config.outputs = outputs;
         }
@@ -396,6 +406,7 @@ mod tests {
             (["--tag", "time=x"], "InfluxDB keeps that name"),
             (["--output", "udp://h"], "it has no port"),
             (["--log", "loud"], "off, error, warn, info, debug, trace"),
+            (["--self", "loud"], "one of off, brief, full"),
         ] {
             let error = parse(&args).unwrap_err().to_string();
             assert!(error.contains(words), "{args:?}: {error}");

@@ -33,6 +33,26 @@ impl State {
             Self::Refused => "refused",
         }
     }
+
+    /// Its number, which never changes: databases without texts have it.
+    #[must_use]
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Running => 0,
+            Self::Loading => 1,
+            Self::Late => 2,
+            Self::Failed => 3,
+            Self::Quarantined => 4,
+            Self::Stopped => 5,
+            Self::Refused => 6,
+        }
+    }
+
+    /// Whether it gives lines: its last call succeeded, and none is late.
+    #[must_use]
+    pub const fn is_up(self) -> bool {
+        matches!(self, Self::Running)
+    }
 }
 
 /// Failed calls in a row that end a plugin's patience.

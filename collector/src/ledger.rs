@@ -42,7 +42,7 @@ struct Books {
 struct Counts {
     calls: u64,
     errors: u64,
-    lines: u64,
+    rows: u64,
     bytes: u64,
     missed: u64,
     overruns: u64,
@@ -169,14 +169,14 @@ impl Ledger {
         self.books().call = Some((now, false));
     }
 
-    /// A call ended, with so many lines and bytes.
-    pub fn call_ends(&self, now: Instant, lines: u64, bytes: usize, result: &Result<(), String>) {
+    /// A call ended, with so many rows that became lines, of so many bytes.
+    pub fn call_ends(&self, now: Instant, rows: u64, bytes: usize, result: &Result<(), String>) {
         let mut books = self.books();
         let Some((began, found_late)) = books.call.take() else { return };
         let took = now - began;
         let counts = &mut books.counts;
         counts.calls += 1;
-        counts.lines += lines;
+        counts.rows += rows;
         counts.bytes += bytes as u64;
         counts.call += took;
         counts.call_max = counts.call_max.max(took);
@@ -235,17 +235,30 @@ impl Ledger {
         };
         let outside = || (dropped.closed > 0).then(|| "pushed lines outside of a call".to_owned());
         let invalid = || (dropped.invalid > 0).then(|| "pushed rows that are no lines".to_owned());
-        let reason = reason.or_else(over_cap).or_else(outside).or_else(invalid);
+        let twice = || {
+            let text =
+                "pushed several lines of one series in a tick: the first ones stayed (see the log)";
+            (dropped.duplicate > 0).then(|| text.to_owned())
+        };
+        let many = || {
+            let most = sink?.limits().series;
+            let text = format!("over the cap of {most} series an hour: max_series");
+            (dropped.series > 0).then_some(text)
+        };
+        let reason = reason.or_else(over_cap).or_else(many).or_else(outside).or_else(invalid);
+        let reason = reason.or_else(twice);
         let counts = std::mem::take(&mut books.counts);
         let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         collector_plugin::Row {
             plugin: self.name.clone().into(),
+            up: i64::from(books.state.is_up()),
+            state_code: books.state.code(),
             state: books.state.word().into(),
             reason: reason.map(Into::into),
             version: self.version.clone().into(),
             calls: counts.calls,
             errors: counts.errors,
-            lines: counts.lines,
+            lines: counts.rows,
             bytes: counts.bytes,
             lines_produced: outputs.produced,
             lines_recovered: outputs.recovered,
@@ -255,6 +268,9 @@ impl Ledger {
             dropped_full: dropped.full,
             dropped_invalid: dropped.invalid,
             dropped_closed: dropped.closed,
+            dropped_duplicate: dropped.duplicate,
+            dropped_series: dropped.series,
+            series: sink.map_or(0, Sink::series) as i64,
             ticks_missed: counts.missed,
             overruns: counts.overruns,
             call_ns: ns(counts.call),

@@ -1,8 +1,8 @@
 //! The host: loads plugins, calls each once per tick, and sends what they say as InfluxDB line protocol.
 //!
 //! The way of the data, one direction: a plugin's thread ([`runner`]) calls it; each row is encoded at once
-//! ([`sink`], [`encode`]); the lines of a call are a [`batch`]; the router hands it to every [`output`],
-//! each with a queue and a thread of its own. The main thread ([`run`]) watches, keeps time and reports
+//! ([`sink`], [`encoder`]); the lines of a call are a [`batch`] for each [`form`]; the router hands it to every
+//! [`output`] of that form, each with a queue and a thread of its own. The main thread ([`run`]) watches, keeps time and reports
 //! ([`metrics`]).
 
 pub mod batch;
@@ -32,4 +32,4 @@ pub mod tick;
 pub mod trust;
 pub mod unknown_command;
 
-pub use line_encoder::{encode, read, sink};
+pub use line_encoder::{encode, encoder, form, read, sink};

@@ -2,14 +2,21 @@
 //!
 //! Counters say what happened since the line before, as in every table.
 
-use crate::encode::{Schema, Tags, encode};
+use crate::config::Config;
+use crate::encode::Schema;
+use crate::encoder::{Encoder, Page, Room};
+use crate::form::Form;
 use crate::ledger::Ledger;
 use crate::output::{Books, Cause, Outlet, Sent, Snapshot};
 use crate::process;
-use crate::sink::Sink;
-use plugin_api::{Row, Tick, table};
+use crate::sink::{Reports, Sink};
+use plugin_api::abi::{TICK_TIME, Val};
+use plugin_api::abi_stable::std_types::RStr;
+use plugin_api::smallvec::SmallVec;
+use plugin_api::{Row, TableDef, Tick, table};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 table! {
     /// A plugin, or a file in the plugins folder that is none.
@@ -18,7 +25,12 @@ table! {
             /// Its name.
             plugin,
         }
-        /// `loading`, `running`, `late`, `failed`, `quarantined`, `stopped` or `refused`.
+        /// 1 while its last call succeeded and none is late, else 0.
+        up: gauge,
+        /// The state as a number: 0 `running`, 1 `loading`, 2 `late`, 3 `failed`, 4 `quarantined`, 5 `stopped`,
+        /// 6 `refused`.
+        state_code: gauge,
+        /// The state.
         state: text,
         /// Why it is not well, in the words of the plugin, the verifier or the kernel.
         reason: text [optional],
@@ -28,9 +40,10 @@ table! {
         calls: counter,
         /// Calls, starts and ends that failed.
         errors: counter,
-        /// Lines that it made.
+        /// Rows that it pushed and that were taken, its reports among them. A row is a line; where buckets or
+        /// beginnings of counters are lines of their own, it is several.
         lines: counter,
-        /// Bytes of line protocol.
+        /// Bytes of line protocol, all forms that outputs ask for together.
         bytes: counter,
         /// Lines that reached the outputs' queues, all outputs together.
         /// `lines_produced` = delivered + dropped + what `lines_waiting` grew by - recovered.
@@ -49,6 +62,12 @@ table! {
         dropped_invalid: counter,
         /// Rows pushed outside of a call.
         dropped_closed: counter,
+        /// Rows whose series had a line in the tick already.
+        dropped_duplicate: counter,
+        /// Rows of series beyond `max_series`.
+        dropped_series: counter,
+        /// Series that had a line in the last hour.
+        series: gauge,
         /// Ticks that were skipped because a call still ran or the machine stalled.
         ticks_missed: counter,
         /// Calls that took longer than their deadline.
@@ -149,11 +168,16 @@ table! {
 
 /// Writes those tables.
 pub struct Metrics {
-    plugin: Schema,
-    output: Schema,
-    url: Schema,
-    host: Schema,
+    encoder: Encoder,
+    plugin: u32,
+    output: u32,
+    url: u32,
+    host: u32,
+    brief: Option<Brief>,
+    off: bool,
     cpu_ns: u64,
+    /// Time that the line about the process has not covered yet.
+    host_ns: u64,
     /// What was told before, to tell what came since: by plugin, and by output.
     plugins_told: HashMap<String, Books>,
     outputs_told: HashMap<String, Told>,
@@ -188,22 +212,34 @@ impl Metrics {
     ///
     /// # Errors
     /// The tags cannot be stored; the configuration's check allows none such.
-    pub fn new(tags: &Tags, uint: bool) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, forms: &[Form]) -> anyhow::Result<Self> {
+        let mut encoder = Encoder::new(forms);
+        let mut add = |table: &'static TableDef| -> anyhow::Result<u32> {
+            Ok(encoder.add(table.name, Schema::of(table, &config.tags, config.uint)?))
+        };
         Ok(Self {
-            plugin: Schema::of(&collector_plugin::TABLE, tags, uint)?,
-            output: Schema::of(&collector_output::TABLE, tags, uint)?,
-            url: Schema::of(&collector_output_url::TABLE, tags, uint)?,
-            host: Schema::of(&collector_host::TABLE, tags, uint)?,
+            plugin: add(&collector_plugin::TABLE)?,
+            output: add(&collector_output::TABLE)?,
+            url: add(&collector_output_url::TABLE)?,
+            host: add(&collector_host::TABLE)?,
+            encoder,
+            brief: (config.reports == Reports::Brief).then(Brief::default),
+            off: config.reports == Reports::Off,
             cpu_ns: 0,
+            host_ns: 0,
             plugins_told: HashMap::new(),
             outputs_told: HashMap::new(),
             urls_told: HashMap::new(),
         })
     }
 
-    /// The lines about the time since this was last asked, and their number.
-    pub fn take(&mut self, tick: &Tick, plugins: &[Subject], outlets: &[Outlet]) -> (u64, Vec<u8>) {
-        let mut page = Page { tick, lines: 0, bytes: Vec::new() };
+    /// The lines about the time since this was last asked.
+    pub fn take(&mut self, tick: Tick, plugins: &[Subject], outlets: &[Outlet]) -> Vec<Page> {
+        if self.off {
+            return Vec::new();
+        }
+        self.encoder.begin(tick, Instant::now());
+        let whole = self.brief.as_mut().is_none_or(Brief::begin);
         let snapshots: Vec<Snapshot> = outlets.iter().map(Outlet::snapshot).collect();
         for Subject { ledger, sink } in plugins {
             let mut books = Books::default();
@@ -211,22 +247,39 @@ impl Metrics {
                 books += *known;
             }
             let before = self.plugins_told.insert(ledger.name().to_owned(), books);
-            page.push(&self.plugin, &ledger.take(*sink, books - before.unwrap_or_default()));
+            let row = ledger.take(*sink, books - before.unwrap_or_default());
+            self.push(self.plugin, &row, tick.elapsed_ns);
         }
         for (outlet, snapshot) in outlets.iter().zip(snapshots) {
             for url in outlet.urls() {
                 let row = self.url_row(outlet.name(), url, snapshot.sent_to(url));
-                page.push(&self.url, &row);
+                self.push(self.url, &row, tick.elapsed_ns);
             }
             let row = self.output_row(outlet.name(), snapshot);
-            page.push(&self.output, &row);
+            self.push(self.output, &row, tick.elapsed_ns);
         }
-        let usage = process::usage();
-        let cpu_ns = usage.cpu_ns.saturating_sub(self.cpu_ns);
-        self.cpu_ns = usage.cpu_ns;
-        let (rss_bytes, threads) = (usage.rss_bytes, usage.threads);
-        page.push(&self.host, &collector_host::Row { rss_bytes, cpu_ns, threads });
-        (page.lines, page.bytes)
+        self.host_ns += tick.elapsed_ns;
+        if whole {
+            let usage = process::usage();
+            let cpu_ns = usage.cpu_ns.saturating_sub(self.cpu_ns);
+            self.cpu_ns = usage.cpu_ns;
+            let (rss_bytes, threads) = (usage.rss_bytes, usage.threads);
+            let covered = std::mem::take(&mut self.host_ns);
+            self.push(self.host, &collector_host::Row { rss_bytes, cpu_ns, threads }, covered);
+        }
+        self.encoder.take()
+    }
+
+    fn push<R: Row>(&mut self, schema: u32, row: &R, covered_ns: u64) {
+        let (mut tags, mut fields) = (SmallVec::new(), SmallVec::new());
+        row.values(&mut tags, &mut fields);
+        if let Some(brief) = &mut self.brief {
+            brief.shorten(R::TABLE, &tags, &mut fields);
+        }
+        let room = Room::ANY;
+        if let Err(why) = self.encoder.push(schema, &tags, &fields, TICK_TIME, covered_ns, room) {
+            log::warn!("a line of {} refused: {why}", R::TABLE.name);
+        }
     }
 
     fn url_row(&mut self, output: &str, url: &str, now: Sent) -> collector_output_url::Row {
@@ -266,17 +319,50 @@ impl Metrics {
     }
 }
 
-struct Page<'a> {
-    tick: &'a Tick,
-    lines: u64,
-    bytes: Vec<u8>,
+/// Leaves out what is no news: counters of 0, gauges that are what they were, the version. At every tenth tick
+/// nothing is left out.
+#[derive(Default)]
+struct Brief {
+    ticks: u64,
+    /// Gauges of the line before, by table and first tag.
+    before: HashMap<(&'static str, String), Vec<Option<i64>>>,
 }
 
-impl Page<'_> {
-    fn push<R: Row>(&mut self, schema: &Schema, row: &R) {
-        match encode(schema, row, self.tick, &mut self.bytes) {
-            Ok(()) => self.lines += 1,
-            Err(why) => log::warn!("a line of {} refused: {why}", R::TABLE.name),
+/// Lines that are whole.
+const WHOLE: u64 = 10;
+/// Gauges that every line has: whoever asks for the last one finds it.
+const ALWAYS: [&str; 2] = ["up", "state_code"];
+
+impl Brief {
+    /// A tick begins; whether its lines are whole.
+    fn begin(&mut self) -> bool {
+        self.ticks += 1;
+        self.is_whole()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.ticks % WHOLE == 1
+    }
+
+    fn shorten(&mut self, table: &'static TableDef, tags: &[RStr<'_>], fields: &mut [Val<'_>]) {
+        let gauge = |value: &Val<'_>| if let Val::I64(v) = value { Some(*v) } else { None };
+        let now: Vec<_> = fields.iter().map(gauge).collect();
+        let key = tags.first().map_or(String::new(), |tag| tag.as_str().to_owned());
+        let before = self.before.insert((table.name, key), now).unwrap_or_default();
+        if self.is_whole() {
+            return;
+        }
+        for (number, (field, value)) in table.fields.iter().zip(fields).enumerate() {
+            let no_news = match value {
+                Val::U64(n) => *n == 0,
+                Val::I64(n) => {
+                    before.get(number) == Some(&Some(*n)) && !ALWAYS.contains(&field.name)
+                }
+                _ => field.name == "version",
+            };
+            if no_news {
+                *value = Val::None;
+            }
         }
     }
 }

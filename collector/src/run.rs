@@ -3,7 +3,9 @@
 use crate::batch::{Batch, Batches, CHANNEL, Message};
 use crate::capabilities::{self, CapabilitySet};
 use crate::cli::{Settings, Usage};
+use crate::encoder::Page;
 use crate::folder;
+use crate::form::Form;
 use crate::load::Plugin;
 use crate::metrics::{Metrics, Subject};
 use crate::output::{Outlet, route};
@@ -58,6 +60,12 @@ pub fn run(settings: &Settings) -> Result<u8> {
     let outlets = open_outlets(settings, &gone_sender)?;
     let (batches, receiver) = bounded(CHANNEL);
     start_router(receiver, &outlets)?;
+    let mut forms: Vec<Form> = Vec::new();
+    for form in outlets.iter().map(Outlet::form) {
+        if !forms.contains(&form) {
+            forms.push(form);
+        }
+    }
 
     let (stopper, stop) = stop();
     let (ready_sender, ready) = bounded(0);
@@ -65,6 +73,7 @@ pub fn run(settings: &Settings) -> Result<u8> {
     let (done_sender, done) = bounded(0);
     let mut starter = Starter {
         settings,
+        forms: &forms,
         batches: batches.clone(),
         stop,
         ready: ready_sender,
@@ -89,7 +98,7 @@ pub fn run(settings: &Settings) -> Result<u8> {
     capabilities::drop_all(); // from here on they are the plugins' threads' own
 
     let mut collector = Collector {
-        metrics: Metrics::new(&settings.config.tags, settings.config.uint)?,
+        metrics: Metrics::new(&settings.config, &forms)?,
         measured: Instant::now(),
         seq: 0,
         subjects,
@@ -111,7 +120,7 @@ pub fn run(settings: &Settings) -> Result<u8> {
 }
 
 fn start_router(batches: Receiver<Message>, outlets: &[Outlet]) -> Result<()> {
-    let queues: Vec<_> = outlets.iter().map(Outlet::queue).collect();
+    let queues: Vec<_> = outlets.iter().map(|outlet| (outlet.form(), outlet.queue())).collect();
     thread::Builder::new()
         .name(thread_name("route"))
         .spawn(move || {
@@ -199,9 +208,11 @@ impl Collector {
         let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
         let tick = Tick { seq: self.seq, time_ns, elapsed_ns };
         self.seq += 1;
-        let (lines, bytes) = self.metrics.take(&tick, &self.subjects, &self.outlets);
-        let batch = Batch { plugin: "collector".into(), tick, lines, bytes };
-        let _ = self.batches.send(Message::Batch(Arc::new(batch)));
+        let pages = self.metrics.take(tick, &self.subjects, &self.outlets);
+        for Page { form, lines, bytes } in pages.into_iter().filter(|page| page.lines > 0) {
+            let batch = Batch { plugin: "collector".into(), tick, lines, bytes };
+            let _ = self.batches.send(Message::Batch(form, Arc::new(batch)));
+        }
     }
 
     /// Ends plugins, then outputs, each within its time.

@@ -2,6 +2,7 @@
 
 use crate::batch::{Batch, Batches, Message};
 use crate::capabilities::{CapabilitySet, Held};
+use crate::encoder::Page;
 use crate::health::{Health, Next, State};
 use crate::ledger::Ledger;
 use crate::process::{thread_name, trim_memory};
@@ -150,13 +151,14 @@ impl Runner {
         self.ledger.call_begins(began);
         self.sink.open(tick);
         let result = text(self.module.call()(&tick, self.sink.host()));
-        let (lines, bytes) = self.sink.close();
-        self.ledger.call_ends(Instant::now(), lines, bytes.len(), &result);
-        if lines > 0 {
-            let plugin = self.ledger.name().into();
-            let batch = Arc::new(Batch { plugin, tick, lines, bytes });
+        let closed = self.sink.close();
+        let bytes = closed.pages.iter().map(|page| page.bytes.len()).sum();
+        self.ledger.call_ends(Instant::now(), closed.rows, bytes, &result);
+        let plugin: Arc<str> = self.ledger.name().into();
+        for Page { form, lines, bytes } in closed.pages.into_iter().filter(|page| page.lines > 0) {
+            let batch = Batch { plugin: Arc::clone(&plugin), tick, lines, bytes };
             // Fails when this call outlived the collector's patience, which then ends the process.
-            let _ = self.batches.send(Message::Batch(batch));
+            let _ = self.batches.send(Message::Batch(form, Arc::new(batch)));
         }
         match result {
             Ok(()) => {

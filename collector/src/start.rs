@@ -4,6 +4,7 @@ use crate::batch::Batches;
 use crate::cli::{Settings, Usage};
 use crate::config::{Config, options};
 use crate::encode::Tags;
+use crate::form::Form;
 use crate::ledger::Ledger;
 use crate::load::{Plugin, Refusal};
 use crate::metrics::Subject;
@@ -65,6 +66,8 @@ pub fn warn_of_sections_without_plugin(settings: &Settings, plugins: &[Plugin]) 
 pub struct Starter<'a> {
     /// The configuration with the flags over it.
     pub settings: &'a Settings,
+    /// The forms that outputs ask for, each once.
+    pub forms: &'a [Form],
     /// Where batches go.
     pub batches: Batches,
     /// The order to end.
@@ -99,8 +102,7 @@ impl Starter<'_> {
                 return Ok(false);
             }
         };
-        let tables: Vec<String> = description.tables.iter().map(|t| t.name.clone()).collect();
-        for table in &tables {
+        for table in description.tables.iter().map(|table| &table.name) {
             if let Some(other) = self.tables.insert(table.clone(), name.clone()) {
                 log::warn!(
                     "`{other}` and `{name}` both fill table `{table}`: lines of equal tags and time \
@@ -112,7 +114,9 @@ impl Starter<'_> {
         tags.extend(config.tags);
         let sink = Sink::leak(Terms {
             plugin: name.clone(),
-            tables: Some(tables),
+            tables: Some(description.tables.clone()),
+            forms: self.forms.to_vec(),
+            reports: self.settings.config.reports,
             tags,
             uint: self.settings.config.uint,
             limits: config.limits,

@@ -1,10 +1,11 @@
 //! What is written, byte by byte: tables of cases. `lines.rs` has the property.
 
-use collector::encode::{
-    MAX_TAG, MAX_TAG_KEY, MAX_TAGS, MAX_TEXT, Refused, Schema, Tags, encode_row,
-};
+use collector::encode::{MAX_TAG, MAX_TAG_KEY, MAX_TAGS, MAX_TEXT, Refused, Schema, Tags};
+use collector::encoder::{Encoder, Room};
+use collector::form::Form;
 use plugin_api::abi::{TICK_TIME, Tick, Val};
 use plugin_api::abi_stable::std_types::RStr;
+use std::time::Instant;
 
 const TICK: Tick = Tick { seq: 7, time_ns: 1_700_000_000_000_000_000, elapsed_ns: 999_000_001 };
 
@@ -16,22 +17,42 @@ fn rstrs<'a>(tags: &[&'a str]) -> Vec<RStr<'a>> {
     tags.iter().map(|tag| RStr::from_str(tag)).collect()
 }
 
-fn encoded(schema: &Schema, tags: &[&str], fields: &[Val<'_>]) -> Result<String, Refused> {
-    let mut out = Vec::new();
-    encode_row(schema, &rstrs(tags), fields, TICK_TIME, &TICK, &mut out)
-        .map(|()| String::from_utf8(out).unwrap())
+/// One row, with no other in its tick.
+fn push(
+    table: &mut Encoder,
+    tags: &[&str],
+    fields: &[Val<'_>],
+    time_ns: i64,
+) -> Result<String, Refused> {
+    table.begin(TICK, Instant::now());
+    let result = table.push(0, &rstrs(tags), fields, time_ns, TICK.elapsed_ns, Room::ANY);
+    let [page] = &table.take()[..] else { panic!("one form") };
+    assert_eq!(result.is_ok(), page.lines == 1);
+    let text = String::from_utf8(page.bytes.clone()).unwrap();
+    result.map(|()| text).inspect_err(|_| assert_eq!(page.bytes, b"", "it leaves no trace"))
+}
+
+fn encoded(schema: &mut Encoder, tags: &[&str], fields: &[Val<'_>]) -> Result<String, Refused> {
+    push(schema, tags, fields, TICK_TIME)
+}
+
+fn table(table: &str, tags: &[&str], fields: &[&str], configured: &Tags, uint: bool) -> Encoder {
+    let mut encoder = Encoder::new(&[Form::default()]);
+    let schema = Schema::new(table, tags, fields, configured, uint).unwrap();
+    encoder.add(table, schema);
+    encoder
 }
 
 #[test]
 fn a_line_has_sorted_tags_typed_fields_the_interval_and_the_ticks_time() {
     let tags = configured(&[("host", "a b"), ("zone", "z"), ("dc", "fra1"), ("none", "")]);
     let fields = ["f", "i", "u", "b", "s", "n"];
-    let schema = Schema::new("cpu load", &["mode", "cpu"], &fields, &tags, false).unwrap();
+    let mut schema = table("cpu load", &["mode", "cpu"], &fields, &tags, false);
     let text = Val::Str(RStr::from_str("x\"y"));
     let values =
         [Val::F64(0.5), Val::I64(-3), Val::U64(u64::MAX), Val::Bool(true), text, Val::None];
     assert_eq!(
-        encoded(&schema, &["user", "0"], &values).unwrap(),
+        encoded(&mut schema, &["user", "0"], &values).unwrap(),
         "cpu\\ load,cpu=0,dc=fra1,host=a\\ b,mode=user,zone=z \
          f=0.5,i=-3i,u=9223372036854775807i,b=true,s=\"x\\\"y\",interval_ns=999000001i \
          1700000000000000000\n"
@@ -40,18 +61,18 @@ fn a_line_has_sorted_tags_typed_fields_the_interval_and_the_ticks_time() {
 
 #[test]
 fn an_empty_tag_value_leaves_the_tag_out() {
-    let schema = Schema::new("t", &["a", "b"], &["n"], &Tags::new(), false).unwrap();
-    let line = encoded(&schema, &["", "x"], &[Val::I64(1)]).unwrap();
+    let mut schema = table("t", &["a", "b"], &["n"], &Tags::new(), false);
+    let line = encoded(&mut schema, &["", "x"], &[Val::I64(1)]).unwrap();
     assert!(line.starts_with("t,b=x n=1i,"), "{line}");
-    let line = encoded(&schema, &["", ""], &[Val::I64(1)]).unwrap();
+    let line = encoded(&mut schema, &["", ""], &[Val::I64(1)]).unwrap();
     assert!(line.starts_with("t n=1i,"), "{line}");
 }
 
 #[test]
 fn what_the_table_declares_wins_over_what_is_configured() {
     let tags = configured(&[("host", "global"), ("n", "global")]);
-    let schema = Schema::new("t", &["host"], &["n"], &tags, false).unwrap();
-    let line = encoded(&schema, &["own"], &[Val::I64(1)]).unwrap();
+    let mut schema = table("t", &["host"], &["n"], &tags, false);
+    let line = encoded(&mut schema, &["own"], &[Val::I64(1)]).unwrap();
     assert!(line.starts_with("t,host=own n=1i,"), "{line}");
 }
 
@@ -63,23 +84,21 @@ fn u64_is_a_saturated_i64_unless_uint_is_wanted() {
         (true, 5, "5u"),
         (true, u64::MAX, "18446744073709551615u"),
     ] {
-        let schema = Schema::new("t", &[], &["n"], &Tags::new(), uint).unwrap();
-        let line = encoded(&schema, &[], &[Val::U64(value)]).unwrap();
+        let mut schema = table("t", &[], &["n"], &Tags::new(), uint);
+        let line = encoded(&mut schema, &[], &[Val::U64(value)]).unwrap();
         assert!(line.starts_with(&format!("t n={wire},")), "{line}");
     }
 }
 
 #[test]
 fn a_row_with_its_own_time_has_no_interval() {
-    let schema = Schema::new("t", &[], &["n"], &Tags::new(), false).unwrap();
-    let mut out = Vec::new();
-    encode_row(&schema, &[], &[Val::I64(1)], 42, &TICK, &mut out).unwrap();
-    assert_eq!(out, b"t n=1i 42\n");
+    let mut schema = table("t", &[], &["n"], &Tags::new(), false);
+    assert_eq!(push(&mut schema, &[], &[Val::I64(1)], 42).unwrap(), "t n=1i 42\n");
 }
 
 #[test]
 fn what_cannot_be_stored_is_refused_and_leaves_no_trace() {
-    let schema = Schema::new("t", &["k"], &["a", "b"], &Tags::new(), false).unwrap();
+    let mut schema = table("t", &["k"], &["a", "b"], &Tags::new(), false);
     let (long_text, long_tag) = ("x".repeat(MAX_TEXT + 1), "x".repeat(MAX_TAG + 1));
     let text = Val::Str(RStr::from_str(&long_text));
     let one = Val::I64(1);
@@ -94,14 +113,11 @@ fn what_cannot_be_stored_is_refused_and_leaves_no_trace() {
         (&["k"], &[one, one], i64::MAX, Refused::Time),
     ];
     for (tags, fields, time, why) in rows {
-        let mut out = b"neighbour\n".to_vec();
-        let result = encode_row(&schema, &rstrs(tags), fields, time, &TICK, &mut out);
-        assert_eq!(result, Err(why));
-        assert_eq!(out, b"neighbour\n");
+        assert_eq!(push(&mut schema, tags, fields, time), Err(why));
     }
     let longest = Val::Str(RStr::from_str(&long_text[1..]));
-    assert!(encoded(&schema, &["k"], &[one, longest]).is_ok());
-    let line = encoded(&schema, &["k"], &[Val::F64(f64::NAN), one]).unwrap();
+    assert!(encoded(&mut schema, &["k"], &[one, longest]).is_ok());
+    let line = encoded(&mut schema, &["k"], &[Val::F64(f64::NAN), one]).unwrap();
     assert!(line.starts_with("t,k=k b=1i,"), "a field without a value is left out: {line}");
 }
 

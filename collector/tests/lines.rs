@@ -1,7 +1,8 @@
 //! The property of line protocol: any table and row is a line that reads back equal, or a counted refusal.
 
 use arbitrary::{Arbitrary, Unstructured};
-use collector::sink::{Dropped, Limits, Sink, Terms};
+use collector::form::Form;
+use collector::sink::{Dropped, Limits, Reports, Sink, Terms};
 use line_cases::{Case, Checked, check};
 use plugin_api::abi::{Status, Val};
 use plugin_api::abi_stable::std_types::{RSlice, RStr};
@@ -46,9 +47,11 @@ fn the_host_counts_every_row_that_it_refuses_and_only_those() {
         let sink = Sink::leak(Terms {
             plugin: "tool".to_owned(),
             tables: None,
+            forms: vec![Form::default()],
+            reports: Reports::Full,
             tags: case.configured.clone(),
             uint: case.uint,
-            limits: Limits { lines: u64::MAX, bytes: usize::MAX },
+            limits: Limits { lines: u64::MAX, bytes: usize::MAX, series: usize::MAX },
             log: |_, _, _| {},
         });
         let (ctx, host) = (sink.host().ctx, sink.host().host);
@@ -60,10 +63,20 @@ fn the_host_counts_every_row_that_it_refuses_and_only_those() {
             let cells: Vec<Val<'_>> = row.cells.iter().map(line_cases::Cell::val).collect();
             let (tags, cells) = (rstrs(&row.tags), RSlice::from_slice(&cells));
             let status = host.row()(ctx, id, RSlice::from_slice(&tags), cells, row.time_ns);
-            assert!([Status::OK, Status::INVALID].contains(&status), "{status:?}");
+            let possible = [Status::OK, Status::INVALID, Status::FULL]; // two of one series
+            assert!(possible.contains(&status), "{status:?}");
         }
-        let counted = Checked { lines: sink.close().0, refused: sink.take_dropped().invalid };
+        let (taken, dropped) = (sink.close().rows, sink.take_dropped());
+        let counted = Checked { lines: taken + dropped.duplicate, refused: dropped.invalid };
         assert_eq!(counted, expected);
+        assert_eq!(
+            dropped,
+            Dropped {
+                invalid: dropped.invalid,
+                duplicate: dropped.duplicate,
+                ..Dropped::default()
+            }
+        );
         assert_eq!(sink.take_dropped(), Dropped::default());
         counted
     });

@@ -4,13 +4,16 @@
 //! and sorted then, so that [`encode_row`] only copies, escapes values that need it, and prints numbers.
 
 use crate::escape::{self, Place};
+use crate::form::Buckets;
 use anyhow::{Result, bail, ensure};
 use plugin_api::abi::{TICK_TIME, Tick, Val};
 use plugin_api::abi_stable::std_types::RStr;
-use plugin_api::{Row, TableDef};
-use smallvec::SmallVec;
+use plugin_api::describe::Table;
+use plugin_api::histogram::{BUCKETS, wire_names, wire_names_1_0_0};
+use plugin_api::{Kind, TableDef};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 /// Configured tags by key.
 pub type Tags = BTreeMap<String, String>;
@@ -62,6 +65,12 @@ pub enum Refused {
     Time,
     /// A tag or text field is no UTF-8: the plugin broke the promise of `RStr`.
     NotText,
+    /// The tick has a line of this series already, with the same fields.
+    Duplicate,
+    /// A new series, and the plugin has as many as it may.
+    Series,
+    /// The tick has no room left.
+    Full,
 }
 
 impl fmt::Display for Refused {
@@ -73,6 +82,9 @@ impl fmt::Display for Refused {
             Self::LongTags => "a tag is longer than 4 KiB, or all of them are longer than 31 KiB",
             Self::Time => "its own time is not between 1970 and 2262",
             Self::NotText => "a tag or a text field is not UTF-8",
+            Self::Duplicate => "the tick has a line with these tags already: the first one stays",
+            Self::Series => "it would be one series more than `max_series`",
+            Self::Full => "the tick has no room left",
         })
     }
 }
@@ -85,28 +97,63 @@ pub struct Schema {
     /// Measurement and the configured tags that sort before the first tag of a row.
     head: Vec<u8>,
     tags: Vec<TagSlot>,
-    /// `key=` of each field.
-    fields: Vec<Vec<u8>>,
+    pub(crate) fields: Vec<Field>,
+    /// Where the row has the first bucket of its histogram; the others follow.
+    pub(crate) buckets: Option<usize>,
     /// How long measurement and tags may be together.
     max_key: usize,
     uint: bool,
 }
 
-/// A tag whose value comes with the row.
+/// A tag whose value comes with the row, or with each bucket of it.
 #[derive(Debug)]
 struct TagSlot {
-    /// Where the row has it.
-    index: usize,
+    value: TagValue,
     /// `,key=`
     key: Vec<u8>,
     /// The configured tags that sort behind it.
     after: Vec<u8>,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum TagValue {
+    /// Where the row has it.
+    Row(usize),
+    /// It stands in lines of this form alone.
+    Bucket(Buckets),
+}
+
+/// A field of a row.
+#[derive(Debug)]
+pub(crate) struct Field {
+    /// `,key=`
+    pub key: Vec<u8>,
+    /// A number that can be summed up, when it comes as `u64`.
+    pub counter: bool,
+    /// The number of its sum, which the encoder gives.
+    pub sum: usize,
+}
+
+/// Where the tags `le` and `vmrange` of a bucket's line stand in its series.
+pub(crate) type Splits = [usize; 2];
+
+/// The place of a form's tag in [`Splits`].
+pub(crate) const fn split_of(form: Buckets) -> usize {
+    match form {
+        Buckets::Fields | Buckets::Le => 0,
+        Buckets::Vmrange => 1,
+    }
+}
+
+/// The field of a bucket's line.
+pub(crate) const BUCKET_FIELD: &[u8] = b" bucket=";
+/// The longest that a bucket adds to its series.
+const BUCKET_KEY: usize = 96;
+
 impl Schema {
-    /// Prepares a table. `configured` are the tags of every line of the plugin; where the table has a
-    /// tag or field of the same name, the table's own wins. `uint` writes `u64` as such (`1u`, not
-    /// known to InfluxDB 1) instead of as a saturated `i64` (`1i`).
+    /// Prepares a table of which only the names are known; its values stay as they are. `configured` are the tags
+    /// of every line of the plugin; where the table has a tag or field of the same name, the table's own wins.
+    /// `uint` writes `u64` as such (`1u`, not known to InfluxDB 1) instead of as a saturated `i64` (`1i`).
     ///
     /// # Errors
     /// Names a tag or field that no database could store, or that stands there twice.
@@ -117,12 +164,74 @@ impl Schema {
         configured: &Tags,
         uint: bool,
     ) -> Result<Self> {
+        Self::with(table, tags, fields, None, configured, uint)
+    }
+
+    /// The same for a report of the SDK, which no description has: what comes as `u64` is a counter.
+    #[must_use]
+    pub fn counting(mut self) -> Self {
+        self.fields.iter_mut().for_each(|field| field.counter = true);
+        self
+    }
+
+    /// Prepares a table as its plugin registers it, with the kinds of its description.
+    ///
+    /// # Errors
+    /// As [`Schema::new`].
+    pub fn described(
+        description: &Table,
+        tags: &[&str],
+        fields: &[&str],
+        configured: &Tags,
+        uint: bool,
+    ) -> Result<Self> {
+        // Plugins of 1.0.0 have older names for the buckets.
+        let buckets = histogram_in(description, fields);
+        let mut names = fields.to_vec();
+        let newer = wire_names("");
+        if let Some(at) = buckets {
+            for (name, newer) in names[at..].iter_mut().zip(&newer[newer.len() - BUCKETS..]) {
+                *name = newer;
+            }
+        }
+        let mut schema = Self::with(&description.name, tags, &names, buckets, configured, uint)?;
+        for (field, name) in schema.fields.iter_mut().zip(&names) {
+            field.counter = counts(description, name);
+        }
+        Ok(schema)
+    }
+
+    /// Prepares a declared table.
+    ///
+    /// # Errors
+    /// As [`Schema::new`].
+    pub fn of(table: &TableDef, configured: &Tags, uint: bool) -> Result<Self> {
+        let tags: Vec<&str> = table.tags.iter().map(|tag| tag.name).collect();
+        let fields = table.wire_fields();
+        let fields: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
+        Self::described(&Table::new(table), &tags, &fields, configured, uint)
+    }
+
+    fn with(
+        table: &str,
+        tags: &[&str],
+        fields: &[&str],
+        buckets: Option<usize>,
+        configured: &Tags,
+        uint: bool,
+    ) -> Result<Self> {
         check_name("the table's name", table)?;
         ensure!(!fields.is_empty(), "the table has no field");
         let tags = keys("tag", tags)?;
         let fields = keys("field", fields)?;
         if let Some(both) = fields.iter().find(|field| tags.contains(field)) {
             bail!("`{both}` is a tag and a field");
+        }
+        let of_buckets = [Buckets::Le, Buckets::Vmrange].into_iter().filter(|_| buckets.is_some());
+        let of_buckets: Vec<_> =
+            of_buckets.filter_map(|form| form.tag().map(|tag| (tag, form))).collect();
+        if let Some((taken, _)) = of_buckets.iter().find(|(tag, _)| tags.iter().any(|t| t == tag)) {
+            bail!("a tag named `{taken}`: lines of the table's buckets have it");
         }
         // Sorted as InfluxDB compares them: escaped. It then has nothing to sort itself.
         let mut slots: BTreeMap<Vec<u8>, Slot<'_>> = BTreeMap::new();
@@ -136,15 +245,29 @@ impl Schema {
                 slots.insert(tag_key(&key), Slot::Fixed(value));
             }
         }
-        slots.extend(tags.iter().enumerate().map(|(i, key)| (tag_key(key), Slot::OfRow(i))));
+        slots.extend(
+            tags.iter().enumerate().map(|(i, key)| (tag_key(key), Slot::Given(TagValue::Row(i)))),
+        );
+        slots.extend(
+            of_buckets
+                .iter()
+                .map(|(tag, form)| (tag_key(tag), Slot::Given(TagValue::Bucket(*form)))),
+        );
+        // Of `le` and `vmrange` a line has one.
+        let count = slots.len() - of_buckets.len() / 2;
         ensure!(
-            slots.len() <= MAX_TAGS,
-            "{} tags, the configured ones among them; {MAX_TAGS} are the most",
-            slots.len()
+            count <= MAX_TAGS,
+            "{count} tags, the configured ones among them; {MAX_TAGS} are the most"
         );
 
-        let mut schema =
-            Self { head: Vec::new(), tags: Vec::new(), fields: Vec::new(), max_key: 0, uint };
+        let mut schema = Self {
+            head: Vec::new(),
+            tags: Vec::new(),
+            fields: Vec::new(),
+            buckets,
+            max_key: 0,
+            uint,
+        };
         let measurement = escape::normal_name(table, Place::Measurement);
         escape::name(&mut schema.head, &measurement, Place::Measurement);
         for (key, slot) in slots {
@@ -154,41 +277,163 @@ impl Schema {
                     end.extend(key);
                     escape::tag_value(end, value.as_bytes())?;
                 }
-                Slot::OfRow(index) => schema.tags.push(TagSlot { index, key, after: Vec::new() }),
+                Slot::Given(value) => {
+                    schema.tags.push(TagSlot { value, key, after: Vec::new() });
+                }
             }
         }
         let mut longest = INTERVAL_FIELD.len();
+        if buckets.is_some() {
+            longest = longest.max(BUCKET_KEY);
+        }
         for field in &fields {
             ensure!(
                 measurement.len() + 1 + field.len().max(INTERVAL_FIELD.len()) <= MAX_TAG,
                 "the names of the table and of a field are longer than {MAX_TAG} bytes together"
             );
-            let mut key = Vec::new();
+            let mut key = vec![b','];
             escape::name(&mut key, field, Place::FieldKey);
-            longest = longest.max(key.len());
+            longest = longest.max(key.len() - 1);
             key.push(b'=');
-            schema.fields.push(key);
+            schema.fields.push(Field { key, counter: false, sum: 0 });
         }
         schema.max_key = MAX_KEY.saturating_sub(longest);
         Ok(schema)
     }
 
-    /// Prepares a declared table.
-    ///
-    /// # Errors
-    /// As [`Schema::new`].
-    pub fn of(table: &TableDef, configured: &Tags, uint: bool) -> Result<Self> {
-        let tags: Vec<&str> = table.tags.iter().map(|tag| tag.name).collect();
-        let fields = table.wire_fields();
-        let fields: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
-        Self::new(table.name, &tags, &fields, configured, uint)
+    /// Whether a row has the table's numbers of tags and fields, and a value.
+    #[inline]
+    pub(crate) fn check(&self, tags: &[RStr<'_>], fields: &[Val<'_>]) -> Result<(), Refused> {
+        if tags.len() != self.row_tags() || fields.len() != self.fields.len() {
+            Err(Refused::Shape)
+        } else if fields.iter().all(is_none) {
+            Err(Refused::NoField)
+        } else {
+            Ok(())
+        }
     }
+
+    /// Whether rows of two tables could write the same field.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.fields.iter().any(|a| other.fields.iter().any(|b| a.key == b.key))
+    }
+
+    fn row_tags(&self) -> usize {
+        self.tags.len() - if self.buckets.is_some() { 2 } else { 0 }
+    }
+
+    /// Appends measurement and tags.
+    #[inline]
+    pub(crate) fn series(&self, tags: &[RStr<'_>], out: &mut Vec<u8>) -> Result<Splits, Refused> {
+        let start = out.len();
+        let mut splits = Splits::default();
+        out.extend_from_slice(&self.head);
+        for slot in &self.tags {
+            match slot.value {
+                TagValue::Row(index) => {
+                    let value = tags[index].as_rslice().as_slice();
+                    if value.len() > MAX_TAG {
+                        return Err(Refused::LongTags);
+                    }
+                    if !value.is_empty() {
+                        out.extend_from_slice(&slot.key);
+                        escape::tag_value(out, value).map_err(|_| Refused::NotText)?;
+                    }
+                }
+                TagValue::Bucket(form) => splits[split_of(form)] = out.len() - start,
+            }
+            out.extend_from_slice(&slot.after);
+        }
+        if out.len() - start > self.max_key {
+            return Err(Refused::LongTags);
+        }
+        Ok(splits)
+    }
+
+    /// Appends fields, those of `skipped` left out; false when none has a value.
+    #[inline]
+    pub(crate) fn fields<'a>(
+        &self,
+        skipped: &Range<usize>,
+        value: impl Fn(usize, &Field) -> Val<'a>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Refused> {
+        let start = out.len();
+        for (index, field) in self.fields.iter().enumerate() {
+            if skipped.contains(&index) {
+                continue;
+            }
+            let value = value(index, field);
+            match value {
+                Val::Str(v) if v.len() > MAX_TEXT => return Err(Refused::LongText),
+                _ if is_none(&value) => continue,
+                _ => {}
+            }
+            out.extend_from_slice(&field.key);
+            self.field_value(&value, out)?;
+        }
+        match out.get_mut(start) {
+            Some(separator) => *separator = b' ',
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    #[inline]
+    pub(crate) fn field_value(&self, value: &Val<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
+        match *value {
+            Val::F64(v) => out.extend_from_slice(ryu::Buffer::new().format_finite(v).as_bytes()),
+            Val::I64(v) => integer(v, b"i", out),
+            Val::U64(v) if self.uint => integer(v, b"u", out),
+            Val::U64(v) => integer(saturated(v), b"i", out),
+            Val::Bool(v) => out.extend_from_slice(if v { b"true" } else { b"false" }),
+            Val::Str(v) => {
+                return escape::text(out, v.as_rslice().as_slice()).map_err(|_| Refused::NotText);
+            }
+            Val::None => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value leaves its field out.
+#[inline]
+fn is_none(value: &Val<'_>) -> bool {
+    match value {
+        Val::None => true,
+        Val::F64(v) => !v.is_finite(),
+        _ => false,
+    }
+}
+
+/// Where the buckets of a described histogram begin among the fields of a row.
+fn histogram_in(description: &Table, fields: &[&str]) -> Option<usize> {
+    description.fields.iter().find(|field| field.kind == Kind::Histogram)?;
+    [wire_names(""), wire_names_1_0_0("")].iter().find_map(|names| {
+        let buckets = &names[names.len() - BUCKETS..];
+        let at = fields.iter().position(|field| *field == buckets[0])?;
+        fields.get(at..at + BUCKETS)?.iter().eq(buckets).then_some(at)
+    })
+}
+
+/// Whether a field counts since the tick before; those of a histogram do, but for maximum and quantiles.
+fn counts(description: &Table, name: &str) -> bool {
+    description.fields.iter().any(|field| match field.kind {
+        Kind::Counter => field.name == name,
+        Kind::Histogram => {
+            let suffix = field.unit.suffix();
+            name == "count"
+                || name.strip_suffix(suffix) == Some("sum")
+                || name.starts_with("bucket_")
+        }
+        Kind::Gauge | Kind::Float | Kind::Flag | Kind::Text => false,
+    })
 }
 
 /// Where a tag's value comes from.
 enum Slot<'a> {
     Fixed(&'a str),
-    OfRow(usize),
+    Given(TagValue),
 }
 
 fn tag_key(key: &str) -> Vec<u8> {
@@ -239,115 +484,28 @@ fn check_name(what: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Appends one line, with its newline. `time_ns` is the row's own time, or [`TICK_TIME`] for a line
-/// that speaks of the time since the last tick: it gets the tick's time and `interval_ns`.
+/// The time of a row: its own, or the tick's for [`TICK_TIME`].
 ///
 /// # Errors
-/// Why it is no line; `out` is then as it was.
+/// No database could store it.
 #[inline]
-pub fn encode_row(
-    schema: &Schema,
-    tags: &[RStr<'_>],
-    fields: &[Val<'_>],
-    time_ns: i64,
-    tick: &Tick,
-    out: &mut Vec<u8>,
-) -> Result<(), Refused> {
-    let start = out.len();
-    let result = line(schema, tags, fields, time_ns, tick, out);
-    if result.is_err() {
-        out.truncate(start);
-    }
-    result
-}
-
-/// Appends one line of a declared table, at the tick's time.
-///
-/// # Errors
-/// As [`encode_row`].
-pub fn encode<R: Row>(
-    schema: &Schema,
-    row: &R,
-    tick: &Tick,
-    out: &mut Vec<u8>,
-) -> Result<(), Refused> {
-    let mut tags = SmallVec::new();
-    let mut fields = SmallVec::new();
-    row.values(&mut tags, &mut fields);
-    encode_row(schema, &tags, &fields, TICK_TIME, tick, out)
-}
-
-fn line(
-    schema: &Schema,
-    tags: &[RStr<'_>],
-    fields: &[Val<'_>],
-    time_ns: i64,
-    tick: &Tick,
-    out: &mut Vec<u8>,
-) -> Result<(), Refused> {
-    if tags.len() != schema.tags.len() || fields.len() != schema.fields.len() {
-        return Err(Refused::Shape);
-    }
+pub(crate) fn time_of(time_ns: i64, tick: &Tick) -> Result<i64, Refused> {
     let time = if time_ns == TICK_TIME { tick.time_ns } else { time_ns };
-    if time <= 0 || time == i64::MAX {
-        return Err(Refused::Time);
-    }
-    let start = out.len();
-    out.extend_from_slice(&schema.head);
-    for slot in &schema.tags {
-        let value = tags[slot.index].as_rslice().as_slice();
-        if value.len() > MAX_TAG {
-            return Err(Refused::LongTags);
-        }
-        if !value.is_empty() {
-            out.extend_from_slice(&slot.key);
-            escape::tag_value(out, value).map_err(|_| Refused::NotText)?;
-        }
-        out.extend_from_slice(&slot.after);
-    }
-    if out.len() - start > schema.max_key {
-        return Err(Refused::LongTags);
-    }
-    let mut separator = b' ';
-    for (key, value) in schema.fields.iter().zip(fields) {
-        match value {
-            Val::None => continue,
-            Val::F64(v) if !v.is_finite() => continue,
-            Val::Str(v) if v.len() > MAX_TEXT => return Err(Refused::LongText),
-            _ => {}
-        }
-        out.push(separator);
-        separator = b',';
-        out.extend_from_slice(key);
-        field_value(value, schema.uint, out)?;
-    }
-    if separator == b' ' {
-        return Err(Refused::NoField);
-    }
-    if time_ns == TICK_TIME {
+    if time <= 0 || time == i64::MAX { Err(Refused::Time) } else { Ok(time) }
+}
+
+/// Appends the end of a line: the time that it covers, if it covers any, its own time and the newline.
+#[inline]
+pub(crate) fn end_of_line(elapsed_ns: Option<u64>, time_ns: i64, out: &mut Vec<u8>) {
+    if let Some(elapsed_ns) = elapsed_ns {
         out.extend_from_slice(b",interval_ns=");
-        integer(saturated(tick.elapsed_ns), b"i", out);
+        integer(saturated(elapsed_ns), b"i", out);
     }
     out.push(b' ');
-    integer(time, b"\n", out);
-    Ok(())
+    integer(time_ns, b"\n", out);
 }
 
-fn field_value(value: &Val<'_>, uint: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
-    match *value {
-        Val::F64(v) => out.extend_from_slice(ryu::Buffer::new().format_finite(v).as_bytes()),
-        Val::I64(v) => integer(v, b"i", out),
-        Val::U64(v) if uint => integer(v, b"u", out),
-        Val::U64(v) => integer(saturated(v), b"i", out),
-        Val::Bool(v) => out.extend_from_slice(if v { b"true" } else { b"false" }),
-        Val::Str(v) => {
-            return escape::text(out, v.as_rslice().as_slice()).map_err(|_| Refused::NotText);
-        }
-        Val::None => {}
-    }
-    Ok(())
-}
-
+#[inline]
 fn integer(value: impl itoa::Integer, suffix: &[u8; 1], out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     out.extend_from_slice(suffix);

@@ -3,33 +3,41 @@
 //! One [`Sink`] per plugin, leaked: a plugin that comes back late, or whose own threads go on, must
 //! never write to freed memory. Rows are taken only while it is open, that is during a call.
 
-use crate::encode::{Schema, Tags, encode_row};
+use crate::encode::{Refused, Schema, Tags};
+use crate::encoder::{Encoder, Page, Room};
+use crate::form::Form;
+use crate::read::{Line, Value};
+use crate::thin::{ACTIVITY, Thin};
 use log::Level;
 use plugin_api::Tick;
-use plugin_api::abi::{Ctx, Host, HostCtx, HostRef, NO_SCHEMA, Status, Val};
+use plugin_api::abi::{Ctx, Host, HostCtx, HostRef, NO_SCHEMA, Status, TICK_TIME, Val};
 use plugin_api::abi_stable::prefix_type::PrefixTypeTrait;
 use plugin_api::abi_stable::std_types::{RSlice, RStr};
+use plugin_api::describe::Table;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 /// How much a plugin may say in one tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Lines.
+    /// Rows; a row is a line, but for the buckets of a histogram where they are lines of their own.
     pub lines: u64,
-    /// Bytes of line protocol.
+    /// Bytes of line protocol, in each form that an output asks for.
     pub bytes: usize,
+    /// Series that had a line in the last hour.
+    pub series: usize,
 }
 
 impl Limits {
     /// What is plenty for a tool that keeps its keys bounded.
-    pub const DEFAULT: Self = Self { lines: 10_000, bytes: 4 << 20 };
+    pub const DEFAULT: Self = Self { lines: 10_000, bytes: 4 << 20, series: 10_000 };
 }
 
 /// Tables of this prefix are the SDK's reports about a plugin: they get the tag `plugin`, need no
 /// declaration, and have room of their own behind the plugin's cap, because they say what was lost.
 const REPORTS: &str = "collector_";
-const REPORT_ROOM: Limits = Limits { lines: 256, bytes: 64 << 10 };
+const REPORT_ROOM: Limits = Limits { lines: 256, bytes: 64 << 10, series: 1024 };
 
 /// Reports that only the collector itself makes.
 const OWN_REPORTS: [&str; 5] = [
@@ -55,7 +63,11 @@ pub struct Terms {
     /// Its name.
     pub plugin: String,
     /// The tables that it declared; `None` allows all.
-    pub tables: Option<Vec<String>>,
+    pub tables: Option<Vec<Table>>,
+    /// What outputs ask for, each form once.
+    pub forms: Vec<Form>,
+    /// How much it may say about itself.
+    pub reports: Reports,
     /// Tags of all its lines: the global ones, and its own.
     pub tags: Tags,
     /// `u64` stays unsigned on the wire.
@@ -64,6 +76,45 @@ pub struct Terms {
     pub limits: Limits,
     /// Its log.
     pub log: LogTo,
+}
+
+/// How much of the SDK's reports about a plugin is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reports {
+    /// Nothing.
+    Off,
+    /// What is news: see [`crate::thin`].
+    #[default]
+    Brief,
+    /// Everything, at every tick.
+    Full,
+}
+
+impl Reports {
+    /// As in the configuration.
+    pub const NAMED: [(&'static str, Self); 3] =
+        [("off", Self::Off), ("brief", Self::Brief), ("full", Self::Full)];
+}
+
+/// The lines of a call.
+#[derive(Debug, Default)]
+pub struct Closed {
+    /// Rows that were taken.
+    pub rows: u64,
+    /// Their lines, a page for each form.
+    pub pages: Vec<Page>,
+}
+
+impl Closed {
+    /// The lines of the only form.
+    ///
+    /// # Panics
+    /// There are several, or none.
+    #[must_use]
+    pub fn into_only(mut self) -> Vec<u8> {
+        assert_eq!(self.pages.len(), 1, "one form was asked for");
+        self.pages.remove(0).bytes
+    }
 }
 
 /// Rows that became no line, by cause.
@@ -75,6 +126,10 @@ pub struct Dropped {
     pub invalid: u64,
     /// They came outside of a call.
     pub closed: u64,
+    /// The tick had a line of their series already.
+    pub duplicate: u64,
+    /// They would have been one series too many.
+    pub series: u64,
 }
 
 /// Takes one plugin's rows.
@@ -84,13 +139,14 @@ pub struct Sink {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    /// The tick of the call under way.
-    open: Option<Tick>,
+    /// A call is under way.
+    open: bool,
     schemas: Vec<Entry>,
-    bytes: Vec<u8>,
-    lines: u64,
+    encoder: Encoder,
+    thin: Thin,
+    rows: u64,
     /// The cap was reached: what comes now, but for reports, need not even be encoded.
     full: bool,
     dropped: Dropped,
@@ -102,17 +158,28 @@ struct State {
 struct Entry {
     table: String,
     names: Vec<String>,
-    schema: Option<Schema>,
+    /// Its number in the encoder.
+    schema: Option<u32>,
     report: bool,
-    /// Refusals of rows are logged once per table.
-    logged: bool,
+    /// Refusals of rows are logged once per table; so are two rows of one series, and too many series.
+    logged: [bool; 3],
 }
 
 impl Sink {
     /// Makes a sink for the rest of the process's life.
     #[must_use]
     pub fn leak(terms: Terms) -> &'static Self {
-        Box::leak(Box::new(Self { terms, state: Mutex::default() }))
+        let state = State {
+            open: false,
+            schemas: Vec::new(),
+            encoder: Encoder::new(&terms.forms),
+            thin: Thin::default(),
+            rows: 0,
+            full: false,
+            dropped: Dropped::default(),
+            logs: 0,
+        };
+        Box::leak(Box::new(Self { terms, state: state.into() }))
     }
 
     /// What the plugin gets to know of it.
@@ -126,20 +193,24 @@ impl Sink {
     /// A call begins.
     pub fn open(&self, tick: Tick) {
         let mut state = self.state();
-        state.open = Some(tick);
+        state.encoder.begin(tick, Instant::now());
+        state.thin.begin();
+        state.open = true;
         state.full = false;
         state.logs = 0;
     }
 
-    /// The call has ended: the number of its lines, and the lines.
-    pub fn close(&self) -> (u64, Vec<u8>) {
+    /// The call has ended.
+    pub fn close(&self) -> Closed {
         let mut state = self.state();
-        state.open = None;
-        // The next tick is likely as long as this one.
-        let next = Vec::with_capacity(state.bytes.len());
-        let mut bytes = std::mem::replace(&mut state.bytes, next);
-        bytes.shrink_to_fit();
-        (std::mem::take(&mut state.lines), bytes)
+        state.open = false;
+        Closed { rows: std::mem::take(&mut state.rows), pages: state.encoder.take() }
+    }
+
+    /// Series that are kept: those with a line in the last hour.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        self.state().encoder.series()
     }
 
     /// What was dropped since this was last asked.
@@ -154,7 +225,7 @@ impl Sink {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whatever panicked here left at worst a half-written line, which `row` cuts off.
+        // Nothing that panics here is known; a line would be whole or not there.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -170,12 +241,13 @@ impl Sink {
                 if let Err(why) = &schema {
                     (self.terms.log)(&self.terms.plugin, Level::Error, why);
                 }
+                let schema = schema.ok().map(|schema| state.encoder.add(table, schema));
                 state.schemas.push(Entry {
                     table: table.to_owned(),
                     names: names().map(str::to_owned).collect(),
-                    schema: schema.ok(),
-                    report: table.starts_with(REPORTS),
-                    logged: false,
+                    schema,
+                    report: is_report(table),
+                    logged: [false; 3],
                 });
                 state.schemas.len() - 1
             }
@@ -190,8 +262,10 @@ impl Sink {
         fields: &[RStr<'_>],
     ) -> Result<Schema, String> {
         let terms = &self.terms;
-        let declared = terms.tables.as_ref().is_none_or(|known| known.iter().any(|t| t == table));
-        let report = table.starts_with(REPORTS) && !OWN_REPORTS.contains(&table);
+        let description =
+            terms.tables.as_ref().and_then(|known| known.iter().find(|t| t.name == table));
+        let declared = terms.tables.is_none() || description.is_some();
+        let report = is_report(table) && !OWN_REPORTS.contains(&table);
         if !declared && !report {
             return Err(format!("table `{table}` refused: it is not in the plugin's description"));
         }
@@ -201,18 +275,24 @@ impl Sink {
         }
         let tags: Vec<&str> = tags.iter().map(|t| t.as_str()).collect();
         let fields: Vec<&str> = fields.iter().map(|f| f.as_str()).collect();
-        Schema::new(table, &tags, &fields, &configured, terms.uint)
-            .map_err(|error| format!("table `{table}` refused: {error:#}"))
+        match description {
+            Some(table) => Schema::described(table, &tags, &fields, &configured, terms.uint),
+            None if report => {
+                Schema::new(table, &tags, &fields, &configured, terms.uint).map(Schema::counting)
+            }
+            None => Schema::new(table, &tags, &fields, &configured, terms.uint),
+        }
+        .map_err(|error| format!("table `{table}` refused: {error:#}"))
     }
 
     fn row(&self, id: u32, tags: &[RStr<'_>], fields: &[Val<'_>], time_ns: i64) -> Status {
         let mut state = self.state();
-        let State { open, schemas, bytes, lines, full, dropped, .. } = &mut *state;
-        let Some(tick) = open else {
+        let State { open, schemas, encoder, thin, rows, full, dropped, .. } = &mut *state;
+        if !*open {
             dropped.closed += 1;
             return Status::CLOSED;
-        };
-        let Some(Entry { table, schema: Some(schema), report, logged, .. }) =
+        }
+        let Some(Entry { table, names, schema: Some(schema), report, logged }) =
             schemas.get_mut(id as usize)
         else {
             dropped.invalid += 1;
@@ -222,28 +302,51 @@ impl Sink {
         if *report {
             cap.lines = cap.lines.saturating_add(REPORT_ROOM.lines);
             cap.bytes = cap.bytes.saturating_add(REPORT_ROOM.bytes);
+            cap.series = cap.series.saturating_add(REPORT_ROOM.series);
         }
-        if *lines >= cap.lines || (*full && !*report) {
+        if *rows >= cap.lines || (*full && !*report) {
             dropped.full += 1;
             return Status::FULL;
         }
-        let start = bytes.len();
-        if let Err(why) = encode_row(schema, tags, fields, time_ns, tick, bytes) {
-            dropped.invalid += 1;
-            if !std::mem::replace(logged, true) {
-                let text = format!("a row of `{table}` refused: {why} (said once per table)");
-                (self.terms.log)(&self.terms.plugin, Level::Warn, &text);
+        let room = Room { bytes: cap.bytes, series: cap.series };
+        let mut covered_ns = encoder.tick().elapsed_ns;
+        let mut thinned = None;
+        if *report && time_ns == TICK_TIME {
+            match self.terms.reports {
+                Reports::Off => return Status::OK,
+                Reports::Full => {}
+                Reports::Brief => match thin.row(id, names, tags, fields, covered_ns) {
+                    Some(news) => {
+                        covered_ns = news.covered_ns;
+                        thinned = Some(news.fields);
+                    }
+                    None => return Status::OK,
+                },
             }
-            return Status::INVALID;
         }
-        if bytes.len() > cap.bytes {
-            bytes.truncate(start);
-            *full = true;
-            dropped.full += 1;
-            return Status::FULL;
+        let fields = thinned.as_deref().unwrap_or(fields);
+        let Err(why) = encoder.push(*schema, tags, fields, time_ns, covered_ns, room) else {
+            *rows += 1;
+            return Status::OK;
+        };
+        // A plugin goes on after a row that was counted here, as it does when there is no room.
+        let (count, said, status) = match why {
+            Refused::Full => {
+                *full = true;
+                dropped.full += 1;
+                return Status::FULL;
+            }
+            Refused::Series => (&mut dropped.series, &mut logged[0], Status::FULL),
+            Refused::Duplicate => (&mut dropped.duplicate, &mut logged[1], Status::FULL),
+            _ => (&mut dropped.invalid, &mut logged[2], Status::INVALID),
+        };
+        *count += 1;
+        if !std::mem::replace(said, true) {
+            let tags = tagged(names, tags);
+            let text = format!("a row of `{table}`{tags} refused: {why} (said once per table)");
+            (self.terms.log)(&self.terms.plugin, Level::Warn, &text);
         }
-        *lines += 1;
-        Status::OK
+        status
     }
 
     fn log(&self, level: Level, text: &str) {
@@ -264,6 +367,33 @@ impl Sink {
             _ => {}
         }
     }
+}
+
+/// The tags of a row for the log: ` comm=x,cpu=1`. What is no text is shown as far as it is one.
+fn tagged(names: &[String], tags: &[RStr<'_>]) -> String {
+    let pair = |(name, value): (&String, &RStr<'_>)| {
+        format!("{name}={}", String::from_utf8_lossy(value.as_rslice().as_slice()))
+    };
+    let mut text = names.iter().zip(tags).map(pair).collect::<Vec<_>>().join(",");
+    if !text.is_empty() {
+        text.insert(0, ' ');
+    }
+    text
+}
+
+/// Whether a table is a report about a plugin or the collector.
+#[must_use]
+pub fn is_report(table: &str) -> bool {
+    table.starts_with(REPORTS)
+}
+
+/// Whether a line of a report that was read back, with `uint`, has counted something that went wrong.
+#[must_use]
+pub fn tells_of_loss(line: &Line) -> bool {
+    let lost = |(name, value): (&String, &Value)| {
+        matches!(value, Value::U64(1..)) && !ACTIVITY.contains(&&**name)
+    };
+    line.fields.iter().any(lost)
 }
 
 /// Runs what a plugin called. Plain `extern "C"` aborts the process on a panic.

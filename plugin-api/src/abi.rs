@@ -48,7 +48,8 @@ pub struct Status(pub i32);
 impl Status {
     /// The line is in the batch.
     pub const OK: Self = Self(0);
-    /// The plugin's cap of lines or bytes for one tick is reached; the host counted the line as dropped.
+    /// The plugin's cap of lines or bytes for one tick, or of series, is reached, or the tick has a line with the
+    /// same table and tags; the host counted the row as dropped.
     pub const FULL: Self = Self(1);
     /// The schema is unknown, the numbers of values do not match it, or no field was left.
     pub const INVALID: Self = Self(2);

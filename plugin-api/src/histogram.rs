@@ -113,16 +113,39 @@ impl Snapshot {
     }
 }
 
-/// Names of a histogram's fields on the wire, in the order of [`Snapshot`]'s values, with the suffix of
-/// its unit (`_us`): `count`, `sum_us`, `max_us`, `p50_us`, `p90_us`, `p99_us` (the last three only when
-/// there is a value), then `lt_2`, `lt_4` .. `lt_9223372036854775808`, `inf`: how many values lie below
-/// that bound and at or above the one before. Empty ones are left out of the line.
+/// Buckets on the wire: one per power of two.
+pub const BUCKETS: usize = 64;
+
+/// The values of a bucket on the wire: from the first, below the second; the last bucket has no end.
+#[must_use]
+pub const fn bucket(number: usize) -> (u64, Option<u64>) {
+    let from = if number == 0 { 0 } else { 1 << number };
+    (from, 1u64.checked_shl(number as u32 + 1))
+}
+
+/// Names of a histogram's fields, in the order of [`Snapshot`]'s values, with the suffix of its unit (`_us`):
+/// `count`, `sum_us`, `max_us`, `p50_us`, `p90_us`, `p99_us` (the last three only when there is a value), then
+/// `bucket_0_2`, `bucket_2_4` .. `bucket_9223372036854775808_inf`: how many values lie at or above the first
+/// bound and below the second. Empty ones are left out of the line. Outputs may ask for other forms of buckets.
 #[must_use]
 pub fn wire_names(suffix: &str) -> Vec<String> {
     let mut names = vec!["count".to_owned()];
     names.extend(["sum", "max", "p50", "p90", "p99"].map(|n| format!("{n}{suffix}")));
-    names.extend((1..64).map(|power| format!("lt_{}", 1u64 << power)));
-    names.push("inf".to_owned());
+    names.extend((0..BUCKETS).map(|number| match bucket(number) {
+        (from, Some(below)) => format!("bucket_{from}_{below}"),
+        (from, None) => format!("bucket_{from}_inf"),
+    }));
+    names
+}
+
+/// The same as plugin-api 1.0.0 named them: buckets are `lt_2`, `lt_4` .. `inf`.
+#[must_use]
+pub fn wire_names_1_0_0(suffix: &str) -> Vec<String> {
+    let mut names = wire_names(suffix);
+    let buckets = names.len() - BUCKETS;
+    for (number, name) in names[buckets..].iter_mut().enumerate() {
+        *name = bucket(number).1.map_or("inf".to_owned(), |below| format!("lt_{below}"));
+    }
     names
 }
 
@@ -192,7 +215,12 @@ mod tests {
         let names = wire_names("_us");
         assert_eq!(names.len(), values.len());
         assert_eq!(names[..3], ["count", "sum_us", "max_us"]);
-        assert_eq!(names[6], "lt_2");
-        assert_eq!(names.last().unwrap(), "inf");
+        assert_eq!(names[6..8], ["bucket_0_2", "bucket_2_4"]);
+        assert_eq!(names.last().unwrap(), "bucket_9223372036854775808_inf");
+        let older = wire_names_1_0_0("_us");
+        assert_eq!(older.len(), names.len());
+        assert_eq!((&*older[6], &*older[69]), ("lt_2", "inf"));
+        let bounds = Snapshot::default().powers().map(|(bound, _)| bound).collect::<Vec<_>>();
+        assert_eq!(bounds, (0..BUCKETS).map(|n| bucket(n).1).collect::<Vec<_>>());
     }
 }

@@ -30,7 +30,8 @@ impl Lines {
 
     /// Pushes one line that speaks of the time since the last tick.
     ///
-    /// A line over the plugin's cap is dropped and counted by the host, and is no error here: go on.
+    /// A tick has one line of a table with the same tags. A second one is dropped, as is a line over the plugin's
+    /// caps; the host counts and logs it, and it is no error here: go on.
     ///
     /// # Errors
     /// The host refused the table (it logged why), or no field of the row has a value.
@@ -38,8 +39,9 @@ impl Lines {
         self.send(&row, TICK_TIME)
     }
 
-    /// Pushes one line with its own time, in nanoseconds since 1970 UTC: an event. Two lines of a table
-    /// with equal tags and time are one point for every database, the later one wins.
+    /// Pushes one line with its own time, in nanoseconds since 1970 UTC: an event. Two lines of a table with
+    /// equal tags and time would be one point for every database: the later one gets a nanosecond more, and so on
+    /// for each further one, in the tick and the one after it. (VictoriaMetrics keeps milliseconds, and there both.)
     ///
     /// # Errors
     /// As [`Lines::push`].

@@ -232,6 +232,9 @@ impl FieldValue for Snapshot {
 ///
 /// What a tag or field says stands before it as a doc comment, or behind it as a text.
 ///
+/// An output may ask for counters that accumulate: the collector then sums up `counter` fields, and count, sum
+/// and buckets of a `histogram`; everything else stays as it is.
+///
 /// Kinds: `counter` (u64), `gauge` (i64), `float` (f64), `flag` (bool), `text` ([`Text`]), `histogram`
 /// ([`Snapshot`]). Units: `ns`, `us`, `ms`, `s`, `bytes`; a field's name ends in its unit.
 #[macro_export]

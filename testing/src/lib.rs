@@ -26,8 +26,9 @@
 //! ```
 
 use line_encoder::encode::Tags;
+use line_encoder::form::Form;
 use line_encoder::read::read;
-use line_encoder::sink::{Limits, Sink, Terms};
+use line_encoder::sink::{Limits, Reports, Sink, Terms};
 use log::Level;
 use plugin_api::abi::Answer;
 use plugin_api::abi_stable::std_types::RStr;
@@ -60,6 +61,8 @@ impl<P: Plugin> Harness<P> {
         let sink = Sink::leak(Terms {
             plugin: "test".to_owned(),
             tables: None,
+            forms: vec![Form::default()],
+            reports: Reports::Full,
             tags: Tags::new(),
             uint: false,
             limits: Limits::DEFAULT,
@@ -115,9 +118,9 @@ impl<P: Plugin> Harness<P> {
     pub fn call_at(&mut self, tick: &Tick) -> Result<Vec<Line>> {
         self.sink.open(*tick);
         let answer = result(self.slot.call(tick, self.sink.host()));
-        let (_, bytes) = self.sink.close();
+        let closed = self.sink.close();
         answer?;
-        read(&bytes)
+        read(&closed.into_only())
     }
 
     /// Rows that became no line since this was last asked.

@@ -76,7 +76,8 @@ impl Database {
         };
         let place = match self {
             Self::Influxdb1(_) => "database = \"telegraf\"".to_owned(),
-            Self::Victoriametrics(_) => String::new(),
+            // Line for line what the others get: system_forms has what its users see.
+            Self::Victoriametrics(_) => "histogram = \"fields\"\ncounters = \"delta\"".to_owned(),
             Self::Influxdb2(_) => {
                 let V2 { org, bucket, token: secret, .. } = V2::default();
                 format!("org = \"{org}\"\nbucket = \"{bucket}\"\n{}", token(&secret))

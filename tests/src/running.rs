@@ -1,4 +1,4 @@
-//! The collector of the install tree, with the plugin `stream` alone.
+//! The collector of the install tree, with one of this package's plugins alone.
 
 use crate::wait;
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,16 +18,26 @@ use tempfile::TempDir;
 pub struct Home(TempDir);
 
 impl Home {
-    /// With nothing but the plugin.
+    /// With nothing but the plugin `stream`.
     ///
     /// # Panics
     /// It was not built.
     #[must_use]
     pub fn new() -> Self {
+        Self::of("stream")
+    }
+
+    /// With nothing but one of this package's plugins.
+    ///
+    /// # Panics
+    /// It was not built.
+    #[must_use]
+    pub fn of(plugin: &str) -> Self {
         let home = Self(tempfile::tempdir().expect("a folder"));
         let plugins = home.path("plugins");
         fs::create_dir(&plugins).expect("a folder for the plugin");
-        fs::copy(stream(), plugins.join("libstream.so")).expect("a copy of the plugin");
+        let file = format!("lib{plugin}.so");
+        fs::copy(example(&file), plugins.join(&file)).expect("a copy of the plugin");
         home
     }
 
@@ -48,7 +58,8 @@ impl Home {
         self.0.path().join(name)
     }
 
-    /// Starts the collector with a configuration: the keys before its first section, then the others.
+    /// Starts the collector with a configuration: the keys before its first section, then the others. It says
+    /// everything about itself.
     ///
     /// # Panics
     /// There is no install tree.
@@ -67,6 +78,7 @@ impl Home {
         fs::write(&config, toml).expect("a config file");
         let mut command = Command::new(dist().join("collector"));
         command.arg("--config").arg(config).arg("--plugins").arg(self.path("plugins"));
+        command.args(["--self", "full"]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         prepare(&mut command);
         command.stderr(Stdio::piped());
@@ -96,11 +108,11 @@ fn dist() -> PathBuf {
 }
 
 /// The plugin, which cargo puts beside its test executables and binaries.
-fn stream() -> PathBuf {
+fn example(file: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("a path of this program");
-    let places = exe.ancestors().skip(1).take(2).map(|dir| dir.join("examples/libstream.so"));
+    let places = exe.ancestors().skip(1).take(2).map(|dir| dir.join("examples").join(file));
     let found = places.into_iter().find(|path| path.exists());
-    found.expect("examples/libstream.so: `cargo build -p system-tests --examples` builds it")
+    found.unwrap_or_else(|| panic!("{file}: `cargo build -p system-tests --examples` builds it"))
 }
 
 /// A collector that runs. It ends with this value.

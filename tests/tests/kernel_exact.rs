@@ -183,7 +183,7 @@ fn histograms_balance(options: &str, keys: usize) {
     for power in 1..=12u32 {
         let bound = 1usize << power;
         let low = if power == 1 { 0 } else { bound / 2 };
-        let (name, range) = (format!("lt_{bound}"), low..bound);
+        let (name, range) = (format!("bucket_{low}_{bound}"), low..bound);
         let counted: u64 = lines
             .iter()
             .filter(|l| l.tag("which") != "scaled" && l.get(&name).is_some())
@@ -196,7 +196,7 @@ fn histograms_balance(options: &str, keys: usize) {
         let (count, sum, max) = (line.u64("count"), line.u64("sum"), line.u64("max"));
         assert!(sum <= count * max, "{count} values, sum {sum}, maximum {max}");
         let slots: u64 =
-            line.fields.keys().filter(|k| k.starts_with("lt_")).map(|k| line.u64(k)).sum();
+            line.fields.keys().filter(|k| k.starts_with("bucket_")).map(|k| line.u64(k)).sum();
         assert_eq!(slots, count);
     }
     if books.missed == 0 {

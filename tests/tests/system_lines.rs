@@ -58,9 +58,9 @@ fn lines(time: fn(i64) -> i64) -> Vec<Sent> {
 
 /// `None` when it is refused.
 fn sent(case: &Case, row: &Row) -> Option<Sent> {
-    let (schema, model) = (case.schema().ok()?, Model::of(case)?);
+    let (mut encoder, model) = (case.encoder().ok()?, Model::of(case)?);
     let mut wire = Vec::new();
-    row.encode(&schema, &case.tick, &mut wire).ok()?;
+    row.encode(&mut encoder, &case.tick, &mut wire).ok()?;
     Some(Sent { wire: String::from_utf8(wire).expect("UTF-8"), line: model.line(row) })
 }
 

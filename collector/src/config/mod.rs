@@ -11,7 +11,7 @@ pub use output::parse_output;
 
 use crate::encode::{Tags, check_key};
 use crate::output::OutputConfig;
-use crate::sink::Limits;
+use crate::sink::{Limits, Reports};
 use crate::trust;
 use log::LevelFilter;
 use options::PluginOption;
@@ -29,7 +29,8 @@ pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// The keys of `[plugin.NAME]` that are the host's. The rest are the plugin's own options.
-pub const HOST_KEYS: [&str; 5] = ["interval", "tags", "enabled", "max_lines", "max_bytes"];
+pub const HOST_KEYS: [&str; 6] =
+    ["interval", "tags", "enabled", "max_lines", "max_bytes", "max_series"];
 
 /// All of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +45,8 @@ pub struct Config {
     pub uint: bool,
     /// How much goes to standard error.
     pub log: LevelFilter,
+    /// How much the collector says about itself and the plugins.
+    pub reports: Reports,
     /// Where lines go; empty means standard output.
     pub outputs: Vec<OutputConfig>,
     /// `[plugin.NAME]`, by name.
@@ -58,6 +61,7 @@ impl Default for Config {
             tags: Tags::new(),
             uint: false,
             log: LevelFilter::Info,
+            reports: Reports::default(),
             outputs: Vec::new(),
             sections: BTreeMap::new(),
         }
@@ -118,6 +122,7 @@ impl Config {
             tags: tags(&mut top),
             uint: top.flag("uint").unwrap_or(default.uint),
             log: log(&mut top).unwrap_or(default.log),
+            reports: top.word("self", &Reports::NAMED).unwrap_or(default.reports),
             ..default
         };
         for output in top.sections("output") {
@@ -186,6 +191,9 @@ fn plugin(mut section: Section<'_>) -> PluginConfig {
             bytes: section
                 .positive("max_bytes")
                 .map_or(default.limits.bytes, |n| usize::try_from(n).unwrap_or(usize::MAX)),
+            series: section
+                .positive("max_series")
+                .map_or(default.limits.series, |n| usize::try_from(n).unwrap_or(usize::MAX)),
         },
         options: section.rest(),
     }

@@ -126,6 +126,19 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number above 0.
+    /// One of some words.
+    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let wanted: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        self.read(key, &format!("one of {}", wanted.join(", ")), |value| {
+            let text = value.get_ref().as_str();
+            words
+                .iter()
+                .find(|(word, _)| Some(*word) == text)
+                .map(|(_, value)| *value)
+                .ok_or("".into())
+        })
+    }
+
     pub fn positive(&mut self, key: &'static str) -> Option<u64> {
         self.read(key, "a whole number above 0", |value| match number(value)? {
             0 => Err("".into()),

@@ -2,6 +2,7 @@ mod addresses;
 mod output_keys;
 
 use super::*;
+use crate::form::{Buckets, Counters, Form};
 use crate::output::http::{DEAD_LETTER_BYTES, HttpConfig};
 use crate::output::{FileConfig, Target};
 
@@ -13,6 +14,7 @@ fn problems(text: &str) -> String {
 fn an_empty_configuration_is_the_default() {
     assert_eq!(Config::parse("c.toml", "").unwrap(), Config::default());
     assert_eq!(Config::default().interval, Duration::from_secs(10));
+    assert_eq!(Config::default().reports, Reports::Brief);
 }
 
 #[test]
@@ -22,6 +24,7 @@ fn every_key_is_read() {
         plugins = "/p"
         uint = true
         log = "debug"
+        self = "full"
         [tags]
         dc = "fra1"
         [[output]]
@@ -30,12 +33,15 @@ fn every_key_is_read() {
         kind = "file"
         path = "/tmp/lines"
         queue_bytes = 1_000_000
+        histogram = "le"
+        counters = "cumulative"
         [plugin.runqlat]
         interval = "1s"
         tags = { team = "kernel" }
         enabled = false
         max_lines = 5
         max_bytes = 0x1000
+        max_series = 7
         by = "comm"
         top = 5
         deep = { share = 0.5, names = ["a", "b"], at = 2026-01-01 }
@@ -45,6 +51,7 @@ fn every_key_is_read() {
     assert_eq!(config.interval, Duration::from_millis(2500));
     assert_eq!(config.plugins, Some("/p".into()));
     assert_eq!((config.uint, config.log), (true, LevelFilter::Debug));
+    assert_eq!(config.reports, Reports::Full);
     assert_eq!(config.tags, tags("dc", "fra1"));
     assert_eq!(
         config.outputs,
@@ -52,6 +59,7 @@ fn every_key_is_read() {
             OutputConfig::new(Target::Stdout),
             OutputConfig {
                 queue_bytes: 1_000_000,
+                form: Form { histogram: Buckets::Le, counters: Counters::Cumulative },
                 ..OutputConfig::new(Target::File(FileConfig::new("/tmp/lines".into())))
             },
         ]
@@ -59,12 +67,12 @@ fn every_key_is_read() {
     let plugin = &config.sections["runqlat"];
     assert_eq!(plugin.interval, Some(Duration::from_secs(1)));
     assert_eq!((plugin.enabled, &plugin.tags), (false, &tags("team", "kernel")));
-    assert_eq!(plugin.limits, Limits { lines: 5, bytes: 4096 });
+    assert_eq!(plugin.limits, Limits { lines: 5, bytes: 4096, series: 7 });
     let options: Vec<_> = plugin.options.iter().map(|o| (&*o.name, o.value.to_string())).collect();
     let deep = r#"{"at":"2026-01-01","names":["a","b"],"share":0.5}"#.to_owned();
     let expected = [("by", "\"comm\"".to_owned()), ("deep", deep), ("top", "5".to_owned())];
     assert_eq!(options, expected);
-    assert_eq!(plugin.options[0].place, "c.toml:20:9");
+    assert_eq!(plugin.options[0].place, "c.toml:24:9");
 }
 
 #[test]
@@ -83,6 +91,11 @@ fn a_problem_names_file_line_column_key_and_what_is_wanted() {
         ("log = \"loud\"", "1:7: `log` must be one of off, error, warn, info, debug, trace"),
         ("plugins = []", "1:11: `plugins` must be a path in quotes, not []"),
         ("plugins = \"\"", "1:11: `plugins` must be a path in quotes, not \"\": it is empty"),
+        ("self = 1", "1:8: `self` must be one of \"off\", \"brief\", \"full\", not 1"),
+        (
+            "[[output]]\nkind = \"stdout\"\ncounters = \"sum\"",
+            "3:12: `counters` must be one of \"delta\", \"cumulative\", not \"sum\"",
+        ),
         ("tags = 1", "1:8: `tags` must be a table: [tags]"),
         ("[tags]\ndc = 1", "2:6: tag `dc` must be a text in quotes"),
         ("[tags]\ntime = \"x\"", "2:1: a tag named `time`: InfluxDB keeps that name for itself"),
@@ -243,4 +256,15 @@ fn refused_lines_go_beside_the_spool_with_a_bound_of_their_own() {
         assert!(letters.path.starts_with("/s"), "{letters:?}");
         assert_eq!(letters.bytes, bytes);
     }
+}
+
+#[test]
+fn an_output_has_the_form_that_its_database_expects_unless_it_is_told_another() {
+    let form = |toml: &str| Config::parse("c.toml", toml).unwrap().outputs[0].form;
+    let victoria = "[[output]]\nkind = \"victoriametrics\"\nurl = \"http://h:1\"\n";
+    assert_eq!(form(victoria), Form::VICTORIAMETRICS);
+    assert_eq!(form("[[output]]\nkind = \"stdout\""), Form::default());
+    let told = form(&format!("{victoria}histogram = \"fields\""));
+    assert_eq!(told, Form { histogram: Buckets::Fields, counters: Counters::Cumulative });
+    assert_eq!(parse_output("victoriametrics://h:1").unwrap().form, Form::VICTORIAMETRICS);
 }

@@ -1,6 +1,6 @@
 //! Where lines go. Each output has its own threads, queue and books, and a spool if it is told to.
 //!
-//! The router hands every batch to every queue and never waits: an output that is slow or dead loses its
+//! The router hands every batch to the queues of its form and never waits: an output that is slow or dead loses its
 //! own oldest lines, counted, and holds up nobody else.
 
 mod books;
@@ -27,8 +27,9 @@ pub use queue::Snapshot;
 pub use reach::reach;
 pub use spool::SpoolConfig;
 
+use crate::form::Form;
 use anyhow::{Error, Result};
-use http::HttpConfig;
+use http::{HttpConfig, Server};
 use socket::SocketConfig;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -105,6 +106,8 @@ pub trait Output: Send {
 pub struct OutputConfig {
     /// What it is.
     pub target: Target,
+    /// How it wants its lines.
+    pub form: Form,
     /// Bytes that may wait for it in memory, those on their way among them.
     pub queue_bytes: usize,
     /// What may wait for it on disk.
@@ -128,10 +131,14 @@ pub enum Target {
 pub const QUEUE_BYTES: usize = 16 << 20;
 
 impl OutputConfig {
-    /// A target, without a spool.
+    /// A target without a spool, in the form that its functions expect.
     #[must_use]
     pub fn new(target: Target) -> Self {
-        Self { target, queue_bytes: QUEUE_BYTES, spool: None }
+        let form = match &target {
+            Target::Http(http) if http.server == Server::Victoriametrics => Form::VICTORIAMETRICS,
+            _ => Form::default(),
+        };
+        Self { target, form, queue_bytes: QUEUE_BYTES, spool: None }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Failure, Output, OutputConfig};
 use crate::batch::Message;
 use crate::capabilities::drop_all;
 use crate::encode::Tags;
+use crate::form::Form;
 use crate::process::thread_name;
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender};
@@ -20,6 +21,7 @@ use std::time::Instant;
 pub struct Outlet {
     name: String,
     urls: Vec<String>,
+    form: Form,
     queue: Arc<Queue>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -32,7 +34,7 @@ impl Outlet {
     /// It, or its spool, cannot be opened.
     pub fn start(config: &OutputConfig, tags: &Tags, uint: bool, gone: Sender<()>) -> Result<Self> {
         let name = config.target.to_string();
-        let gaps = Gaps::new(&name, tags, uint)?;
+        let gaps = Gaps::new(&name, config.form, tags, uint)?;
         // The spool first: it makes the folder in which refused lines are kept too.
         let spool = config.spool.as_ref().map(|spool| Spool::open(spool, &name)).transpose();
         let spool = spool.with_context(|| format!("output {name}: its spool"))?;
@@ -42,8 +44,8 @@ impl Outlet {
         if found > 0 {
             log::info!("output {name}: {found} lines recovered from its spool");
         }
-        let urls = config.target.urls().to_vec();
-        let mut outlet = Self { name, urls, queue, threads: Vec::new() };
+        let (urls, form) = (config.target.urls().to_vec(), config.form);
+        let mut outlet = Self { name, urls, form, queue, threads: Vec::new() };
         outlet.start_threads(outputs, &gone)?;
         Ok(outlet)
     }
@@ -71,6 +73,12 @@ impl Outlet {
     #[must_use]
     pub fn urls(&self) -> &[String] {
         &self.urls
+    }
+
+    /// The form that it asks for.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// The queue, for the router.
@@ -223,17 +231,19 @@ fn spool(name: &str, queue: &Queue) {
     }
 }
 
-/// Hands every batch to every queue, until the end; then closes them.
-pub fn route(batches: &Receiver<Message>, queues: &[Arc<Queue>]) {
+/// Hands every batch to every queue that asks for its form, until the end; then closes them.
+pub fn route(batches: &Receiver<Message>, queues: &[(Form, Arc<Queue>)]) {
     loop {
         match batches.recv() {
-            Ok(Message::Batch(batch)) => {
-                queues.iter().for_each(|queue| queue.push(Arc::clone(&batch)));
+            Ok(Message::Batch(form, batch)) => {
+                for (_, queue) in queues.iter().filter(|(wanted, _)| *wanted == form) {
+                    queue.push(Arc::clone(&batch));
+                }
             }
             Ok(Message::End(deadline)) => {
-                return queues.iter().for_each(|queue| queue.close(deadline));
+                return queues.iter().for_each(|(_, queue)| queue.close(deadline));
             }
-            Err(_) => return queues.iter().for_each(|queue| queue.close(Instant::now())),
+            Err(_) => return queues.iter().for_each(|(_, queue)| queue.close(Instant::now())),
         }
     }
 }

@@ -5,12 +5,13 @@ use crate::capabilities::{self, CapabilitySet, Held};
 use crate::cli::{Settings, Width};
 use crate::config::options;
 use crate::folder;
+use crate::form::Form;
 use crate::load::Plugin;
 use crate::output::reach;
 use crate::process::thread_name;
 use crate::read::{Line, read};
 use crate::runner::{init, text};
-use crate::sink::{Sink, Terms};
+use crate::sink::{Reports, Sink, Terms};
 use crate::start::warn_of_sections_without_plugin;
 use crate::stdout::print;
 use crate::tick::Now;
@@ -125,7 +126,9 @@ fn plugin(settings: &Settings, plugin: &Plugin) -> Result<String, String> {
     let options = options::to_json(&config.options, description)?;
     let sink = Sink::leak(Terms {
         plugin: description.name.clone(),
-        tables: Some(description.tables.iter().map(|table| table.name.clone()).collect()),
+        tables: Some(description.tables.clone()),
+        forms: vec![Form::default()],
+        reports: Reports::Full,
         tags: settings.config.tags.clone(),
         uint: settings.config.uint,
         limits: config.limits,
@@ -145,7 +148,7 @@ fn plugin(settings: &Settings, plugin: &Plugin) -> Result<String, String> {
     let tick = Tick { seq: 0, time_ns: Now::read().wall_ns, elapsed_ns };
     sink.open(tick);
     let called = text(module.call()(&tick, sink.host()));
-    let (_, bytes) = sink.close();
+    let bytes = sink.close().into_only();
     let ended = text(module.deinit()());
     called.map_err(|e| failed("call", e))?;
     ended.map_err(|e| failed("deinit", e))?;

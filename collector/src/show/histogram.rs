@@ -2,6 +2,7 @@
 
 use crate::read::{Line, Value};
 use plugin_api::Unit;
+use plugin_api::histogram::{BUCKETS, wire_names};
 use std::fmt::Write;
 
 /// Width of the longest bar.
@@ -19,7 +20,7 @@ pub(super) const fn label(unit: Unit) -> &'static str {
     }
 }
 
-/// The histogram of a line: its `lt_*` and `inf` fields as bars, the others below.
+/// The histogram of a line: its `bucket_*` fields as bars, the others below.
 pub(super) fn shown(line: &Line, unit: Unit) -> String {
     let counts = counts(line);
     let mut out = String::new();
@@ -40,8 +41,7 @@ pub(super) fn shown(line: &Line, unit: Unit) -> String {
     }
     let own = |key: &str| {
         key == "count"
-            || key.starts_with("lt_")
-            || key == "inf"
+            || key.starts_with("bucket_")
             || ["sum", "max", "p50", "p90", "p99"].iter().any(|n| key == format!("{n}{suffix}"))
     };
     let others = line.fields.iter().filter(|(key, _)| !own(key) && *key != "interval_ns");
@@ -60,11 +60,9 @@ fn number(value: Option<&Value>) -> u64 {
 
 /// Counts per power of two: 0 and 1, 2 and 3, 4 to 7... up to the last that has any.
 fn counts(line: &Line) -> Vec<u64> {
-    let field = |power: u32| match 1u64.checked_shl(power) {
-        Some(bound) => number(line.get(&format!("lt_{bound}"))),
-        None => number(line.get("inf")),
-    };
-    let mut counts: Vec<u64> = (1..=64).map(field).collect();
+    let names = wire_names("");
+    let buckets = &names[names.len() - BUCKETS..];
+    let mut counts: Vec<u64> = buckets.iter().map(|name| number(line.get(name))).collect();
     counts.truncate(counts.iter().rposition(|n| *n > 0).map_or(0, |last| last + 1));
     counts
 }
@@ -104,9 +102,9 @@ mod tests {
             ("max_us", 9),
             ("p50_us", 2),
             ("p99_us", 8),
-            ("lt_2", 1),
-            ("lt_4", 40),
-            ("lt_16", 2),
+            ("bucket_0_2", 1),
+            ("bucket_2_4", 40),
+            ("bucket_8_16", 2),
             ("interval_ns", 5),
             ("missed", 0),
         ]);
@@ -124,7 +122,8 @@ count 43, avg 4.0, max 9, p50 2, p99 8, missed 0
 
     #[test]
     fn the_largest_values_have_a_row_too() {
-        let line = line(&[("count", 2), ("sum", 2), ("max", 2), ("inf", 2)]);
+        let line =
+            line(&[("count", 2), ("sum", 2), ("max", 2), ("bucket_9223372036854775808_inf", 2)]);
         let text = shown(&line, Unit::None);
         let last = "9223372036854775808 -> 18446744073709551615 : 2        |********************|";
         assert!(text.lines().any(|l| l.trim() == last), "{text}");

@@ -153,7 +153,7 @@ bcd  z     1234  x y     0.500
     #[test]
     fn histograms_are_drawn_for_each_line() {
         let text = shown_lines(
-            "h,who=a count=1i,sum_us=1i,max_us=1i,lt_2=1i 1700000000000000000\n\
+            "h,who=a count=1i,sum_us=1i,max_us=1i,bucket_0_2=1i 1700000000000000000\n\
              h,who=b count=0i,sum_us=0i,max_us=0i 1700000000000000000\n",
         );
         assert!(text.contains("\nwho = a\n     usecs  "), "{text}");

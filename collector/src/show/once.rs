@@ -6,11 +6,12 @@ use crate::cli::{Settings, Usage, Width};
 use crate::config::options;
 use crate::encode::Tags;
 use crate::folder;
+use crate::form::Form;
 use crate::messages;
 use crate::read::read;
 use crate::runner::{init, text};
 use crate::signals::{self, HangUp};
-use crate::sink::{Sink, Terms};
+use crate::sink::{Reports, Sink, Terms, is_report, tells_of_loss};
 use crate::stdout::print;
 use crate::tick::Now;
 use anyhow::{Context, Result, anyhow};
@@ -34,7 +35,9 @@ pub fn once(
     let options = options::to_json(&config.options, &plugin.description).map_err(Usage)?;
     let sink = Sink::leak(Terms {
         plugin: name.to_owned(),
-        tables: None,
+        tables: Some(plugin.description.tables.clone()),
+        forms: vec![Form::default()],
+        reports: if settings.config.reports == Reports::Off { Reports::Off } else { Reports::Full },
         tags: Tags::new(), // the same on every line: no news here
         uint: true,
         limits: config.limits,
@@ -61,8 +64,11 @@ pub fn once(
         let tick = Tick { seq, time_ns: Now::read().wall_ns, elapsed_ns };
         sink.open(tick);
         let called = text(module.call()(&tick, sink.host()));
-        let (_, bytes) = sink.close();
-        let read = read(&bytes).context("reading the plugin's lines back")?;
+        let bytes = sink.close().into_only();
+        let mut read = read(&bytes).context("reading the plugin's lines back")?;
+        if settings.config.reports == Reports::Brief {
+            read.retain(|line| !is_report(&line.table) || tells_of_loss(line));
+        }
         print(&lines::shown(&read, &tick, &plugin.description, width.columns()));
         if let Err(reason) = called {
             let _ = text(module.deinit()()); // the first reason is the one to tell

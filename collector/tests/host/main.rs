@@ -4,6 +4,7 @@ mod check;
 mod command_line;
 mod guards;
 mod http;
+mod itself;
 mod messages;
 mod older;
 mod outputs;

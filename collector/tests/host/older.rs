@@ -21,4 +21,10 @@ fn a_plugin_built_against_1_0_0_runs_in_this_collector() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let calls: Vec<u64> = ended.table("good").map(|line| line.u64("calls")).collect();
     assert_eq!(calls, [1, 2, 3], "{}", ended.stderr);
+    // Its buckets had other names then.
+    let wait = ended.table("good_wait").next().expect("a histogram");
+    let buckets: Vec<&str> =
+        wait.fields.keys().map(|key| &**key).filter(|key| key.starts_with("bucket_")).collect();
+    assert!(!buckets.is_empty(), "{wait:?}");
+    assert!(!wait.fields.keys().any(|key| key.starts_with("lt_") || key == "inf"), "{wait:?}");
 }

@@ -35,10 +35,14 @@ pub fn folder(names: &[&str]) -> TempDir {
     dir
 }
 
-/// The collector with its flags, on a plugins folder.
+/// The collector with its flags, on a plugins folder; all that it says about itself is there, unless the flags
+/// want it otherwise.
 pub fn collector(plugins: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
     command.arg("--plugins").arg(plugins).args(args);
+    if !args.contains(&"--self") {
+        command.args(["--self", "full"]);
+    }
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
     command
 }

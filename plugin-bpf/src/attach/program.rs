@@ -11,6 +11,8 @@ table! {
             /// The program's function.
             program,
         }
+        /// 1 while it is attached, else 0.
+        attached: gauge,
         /// `attached`; `waiting`, for something to attach to; `refused`, so that the next way was tried;
         /// `left out`, an optional one.
         state: text,
@@ -53,6 +55,7 @@ impl Attached {
             let counted = now.runs > before.runs;
             lines.push(collector_program::Row {
                 program: program.name.clone().into(),
+                attached: i64::from(links > 0),
                 state: if links == 0 { "waiting" } else { "attached" }.into(),
                 hook: Some(program.hook.clone().into()),
                 target: target.map(Into::into),
@@ -67,6 +70,7 @@ impl Attached {
         for verdict in self.take_verdicts() {
             lines.push(collector_program::Row {
                 program: verdict.program.into(),
+                attached: 0,
                 state: if verdict.left_out { "left out" } else { "refused" }.into(),
                 hook: None,
                 target: None,

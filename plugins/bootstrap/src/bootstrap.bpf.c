@@ -9,6 +9,7 @@
 #include "unity.bpf.h"
 
 const volatile bool events = false;
+const volatile bool by_comm = false;
 const volatile __u64 min_duration_ns = 0;
 
 struct lives {
@@ -55,7 +56,7 @@ static __always_inline int executed(void *ctx, __u32 ppid, const char *filename)
 	CUT(cut);
 	struct event event = {.status = -1, .ppid = ppid, .ktime_ns = bpf_ktime_get_ns()};
 	struct comm comm = current_comm();
-	struct lives *lives = table_at(cut, &comms, &comm);
+	struct lives *lives = by_comm ? table_at(cut, &comms, &comm) : NULL;
 
 	counters_add(&counts, EXECS, 1);
 	if (lives)
@@ -69,7 +70,7 @@ static __always_inline int exited(void *ctx, struct event *event)
 {
 	CUT(cut);
 	struct comm comm = current_comm();
-	struct lives *lives = table_at(cut, &comms, &comm);
+	struct lives *lives = by_comm ? table_at(cut, &comms, &comm) : NULL;
 
 	counters_add(&counts, EXITS, 1);
 	if (event->status > 0 && event->status & 0x7f)

@@ -6,6 +6,7 @@ use plugin_bpf::prelude::*;
 use skel::types::{event, lives};
 
 skeleton!(bootstrap);
+by!(By: Comm);
 
 table! {
     /// Programs that were started and processes that ended.
@@ -22,7 +23,7 @@ table! {
 }
 
 table! {
-    /// The process names with the most ends and starts.
+    /// The process names with the most ends and starts; with `by = "comm"`.
     bootstrap_comm {
         tags { comm "The name; `other` is the sum of those beyond the first 20." }
         execs: counter "Programs started.",
@@ -48,6 +49,8 @@ table! {
 options! {
     /// What `[plugin.bootstrap]` takes.
     pub struct Options {
+        /// `comm` adds the table bootstrap_comm.
+        by: By = By::Nothing,
         /// One line of bootstrap_event per start and end.
         events: bool = false,
         /// Shorter lives have no event and count as short_lived; starts then have no event either.
@@ -57,7 +60,7 @@ options! {
 
 /// The tool.
 pub struct Bootstrap {
-    names: Groups<lives>,
+    names: Option<Groups<lives>>,
     timeline: Timeline,
 }
 
@@ -67,9 +70,12 @@ impl Tool for Bootstrap {
 
     fn new(options: Options, setup: &mut Setup<skel::Object>) -> Result<Self> {
         setup.consts.events = options.events;
+        setup.consts.by_comm = options.by == By::Comm;
         setup.consts.min_duration_ns = options.min_duration.as_nanos() as u64;
         setup.only_if(options.events, skel::Map::events_ring);
+        setup.only_if(setup.consts.by_comm, skel::Map::comms);
         let names = Groups::<lives>::default().divide(|lives| &mut lives.sum_ns, 1_000_000);
+        let names = setup.consts.by_comm.then_some(names);
         Ok(Self { names, timeline: Timeline::default() })
     }
 
@@ -85,9 +91,11 @@ impl Tool for Bootstrap {
             dropped_names: maps.comms.lost().events(),
             dropped_events: maps.events_ring.lost().events(),
         })?;
-        for (comm, lives) in self.names.rows(maps.comms.take(), |lives| lives.exits + lives.execs) {
-            let lives { execs, exits, sum_ns: life_sum_ms } = lives;
-            lines.push(bootstrap_comm::Row { comm, execs, exits, life_sum_ms })?;
+        if let Some(names) = &mut self.names {
+            for (comm, lives) in names.rows(maps.comms.take(), |lives| lives.exits + lives.execs) {
+                let lives { execs, exits, sum_ns: life_sum_ms } = lives;
+                lines.push(bootstrap_comm::Row { comm, execs, exits, life_sum_ms })?;
+            }
         }
         self.timeline.place(maps.events_ring.take(), |ns, e| lines.push_at(ns, row(&e)))
     }

@@ -39,7 +39,7 @@ fn sum(lines: &[Line], table: &str, comm: &str, field: &str) -> u64 {
 fn every_start_and_end_is_counted_with_its_status() {
     let _alone = alone();
     link();
-    let mut tool = Tool::init(r#"{"events":true}"#).expect("it attaches");
+    let mut tool = Tool::init(r#"{"events":true,"by":"comm"}"#).expect("it attaches");
     tool.call().expect("a tick");
     for _ in 0..20 {
         sh("exit 0").wait().expect("an end");
@@ -94,7 +94,7 @@ fn a_process_of_many_threads_ends_once() {
     let mut worked = 0;
     for kind in ["btf", "raw", "tp"] {
         plugin_bpf::only_kind(kind);
-        let mut tool = match Tool::init("{}") {
+        let mut tool = match Tool::init(r#"{"by":"comm"}"#) {
             Ok(tool) => tool,
             Err(error) => {
                 println!("refused: {error:#}");
@@ -159,12 +159,41 @@ fn short_lives_have_no_event() {
     assert!(line.u64("short_lived") >= 1);
 }
 
+#[test]
+fn whether_a_program_is_attached_stands_in_a_number_too() {
+    let _alone = alone();
+    let mut tool = Tool::init("{}").expect("it attaches");
+    let lines = tool.call().expect("a tick");
+    let programs: Vec<_> = lines.iter().filter(|l| l.table == "collector_program").collect();
+    let of = |attached: bool| {
+        let alike = |l: &&&Line| (l.text("state") == "attached") == attached;
+        programs.iter().filter(alike).map(|l| l.u64("attached")).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(of(true), BTreeSet::from([1]), "{programs:?}");
+    assert!(of(false).iter().all(|attached| *attached == 0), "{programs:?}");
+}
+
+#[test]
+fn names_are_a_table_for_who_asks_for_them_alone() {
+    let _alone = alone();
+    link();
+    for (options, rows) in [("{}", false), (r#"{"by":"comm"}"#, true)] {
+        let mut tool = Tool::init(options).expect("it attaches");
+        tool.call().expect("a tick");
+        sh("exit 0").wait().expect("an end");
+        let lines = tool.call().expect("a tick");
+        assert_eq!(lines.iter().any(|l| l.table == "bootstrap_comm"), rows, "{options}");
+        let whole = lines.iter().find(|l| l.table == "bootstrap").expect("a line");
+        assert!(whole.u64("exits") >= 1 && whole.u64("dropped_names") == 0);
+    }
+}
+
 /// Lives of less than a millisecond are a sum of milliseconds: what a tick leaves over comes with a later one.
 #[test]
 fn many_short_lives_in_short_ticks_are_not_rounded_away() {
     let _alone = alone();
     link();
-    let mut tool = Tool::init("{}").expect("it attaches");
+    let mut tool = Tool::init(r#"{"by":"comm"}"#).expect("it attaches");
     tool.call().expect("a tick");
     let (mut by_name, mut whole) = (0, 0);
     for _ in 0..100 {

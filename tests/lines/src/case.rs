@@ -2,9 +2,12 @@
 
 use crate::text;
 use arbitrary::{Arbitrary, Result, Unstructured};
-use line_encoder::encode::{Refused, Schema, Tags, check_key, encode_row};
+use line_encoder::encode::{Refused, Schema, Tags, check_key};
+use line_encoder::encoder::{Encoder, Room};
+use line_encoder::form::Form;
 use plugin_api::abi::{TICK_TIME, Tick, Val};
 use plugin_api::abi_stable::std_types::RStr;
+use std::time::Instant;
 
 /// A table as a plugin and a configuration may give it, with rows.
 #[derive(Clone, Debug)]
@@ -53,21 +56,35 @@ impl Case {
     ///
     /// # Errors
     /// The table is refused.
-    pub fn schema(&self) -> anyhow::Result<Schema> {
+    pub fn encoder(&self) -> anyhow::Result<Encoder> {
         let (tags, fields) = (strs(&self.tags), strs(&self.fields));
-        Schema::new(&self.table, &tags, &fields, &self.configured, self.uint)
+        let schema = Schema::new(&self.table, &tags, &fields, &self.configured, self.uint)?;
+        let mut encoder = Encoder::new(&[Form::default()]);
+        encoder.add(&self.table, schema);
+        Ok(encoder)
     }
 }
 
 impl Row {
-    /// Encodes it, as the host does.
+    /// Encodes it, as the host does, and appends it; with no other row in its tick or the one before.
     ///
     /// # Errors
     /// It is refused.
-    pub fn encode(&self, schema: &Schema, tick: &Tick, out: &mut Vec<u8>) -> Result<(), Refused> {
+    pub fn encode(
+        &self,
+        encoder: &mut Encoder,
+        tick: &Tick,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
         let tags: Vec<RStr<'_>> = self.tags.iter().map(|tag| RStr::from_str(tag)).collect();
         let cells: Vec<Val<'_>> = self.cells.iter().map(Cell::val).collect();
-        encode_row(schema, &tags, &cells, self.time_ns, tick, out)
+        let now = Instant::now();
+        encoder.begin(*tick, now);
+        encoder.begin(*tick, now);
+        let room = Room::ANY;
+        let result = encoder.push(0, &tags, &cells, self.time_ns, tick.elapsed_ns, room);
+        out.extend_from_slice(&encoder.take()[0].bytes);
+        result
     }
 }
 

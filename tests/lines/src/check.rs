@@ -20,20 +20,20 @@ pub struct Checked {
 pub fn check(case: &Case) -> Checked {
     const NEIGHBOUR: &[u8] = b"neighbour,k=v n=1i,s=\"x\" 1\n";
     let mut checked = Checked::default();
-    let schema = case.schema();
+    let encoder = case.encoder();
     let Some(model) = Model::of(case) else {
-        assert!(schema.is_err(), "a table that must be refused is taken");
+        assert!(encoder.is_err(), "a table that must be refused is taken");
         checked.refused = case.rows.len() as u64;
         return checked;
     };
-    let schema = schema.expect("a table that can be stored is taken");
+    let mut encoder = encoder.expect("a table that can be stored is taken");
 
     let mut out = NEIGHBOUR.to_vec();
     let neighbour = read(NEIGHBOUR).expect("the neighbour is a line").remove(0);
     let mut expected = vec![neighbour.clone()];
     for row in &case.rows {
         let before = out.clone();
-        let result = row.encode(&schema, &case.tick, &mut out);
+        let result = row.encode(&mut encoder, &case.tick, &mut out);
         let refusals = model.refusals(row);
         assert!(out.starts_with(&before), "earlier lines stay as they are");
         match result {

@@ -128,6 +128,26 @@ impl Victoria {
         metrics
     }
 
+    /// What an expression comes to at a time in milliseconds, by labels.
+    ///
+    /// # Panics
+    /// The server does not answer what is expected.
+    #[must_use]
+    pub fn query(&self, query: &str, time_ms: i64) -> Vec<(BTreeMap<String, String>, f64)> {
+        let url = self.server.url();
+        // What came in the last second is not searchable otherwise.
+        http::get(&(url.clone() + "/internal/force_flush"), &[]).expect("an answer");
+        let time = format!("{}.{:03}", time_ms / 1000, time_ms % 1000);
+        let parameters = [("query", query), ("time", &time), ("nocache", "1")];
+        let Answer { status, body } =
+            http::get(&(url + "/api/v1/query"), &parameters).expect("an answer");
+        assert_eq!(status, 200, "{query}: {body}");
+        let json: Json = serde_json::from_str(&body).expect("JSON");
+        let results = json["data"]["result"].as_array().expect("results").iter();
+        let number = |json: &Json| json["value"][1].as_str().expect("a value").parse();
+        results.map(|r| (labels(&r["metric"]), number(r).expect("a number"))).collect()
+    }
+
     /// How many samples a metric has that are searchable by now, of the last hour and the next one. Costs
     /// little, unlike [`Victoria::count`].
     ///

@@ -7,6 +7,7 @@ mod http;
 pub use command_line::parse_output;
 
 use super::section::{Section, check_name, without_userinfo};
+use crate::form::{Buckets, Counters, Form};
 use crate::nearest::{did_you_mean, nearest};
 use crate::output::host::HostPort;
 use crate::output::socket::{SocketConfig, UDP_BYTES, UNIXGRAM_BYTES, check_path};
@@ -60,11 +61,18 @@ pub(super) fn output(mut section: Section<'_>) -> Option<OutputConfig> {
         return None; // its other keys are those of a kind that nobody knows here
     }
     let queue_bytes = section.size("queue_bytes", QUEUE_RANGE);
+    let histogram = section.word("histogram", &Buckets::NAMED);
+    let counters = section.word("counters", &Counters::NAMED);
     let spool = (kind != "stdout").then(|| spool(&mut section)).flatten();
     let target = target(&kind, &mut section, spool.as_ref());
     section.refuse_the_rest();
-    let config = OutputConfig::new(target?);
-    Some(OutputConfig { queue_bytes: queue_bytes.unwrap_or(config.queue_bytes), spool, ..config })
+    let default = OutputConfig::new(target?);
+    let form = Form {
+        histogram: histogram.unwrap_or(default.form.histogram),
+        counters: counters.unwrap_or(default.form.counters),
+    };
+    let queue_bytes = queue_bytes.unwrap_or(default.queue_bytes);
+    Some(OutputConfig { form, queue_bytes, spool, ..default })
 }
 
 fn spool(section: &mut Section<'_>) -> Option<SpoolConfig> {

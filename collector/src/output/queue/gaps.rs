@@ -1,7 +1,9 @@
 //! What is missing: the intervals whose lines were given up, until a line can say so.
 
 use crate::batch::Batch;
-use crate::encode::{Schema, Tags, encode};
+use crate::encode::{Schema, Tags};
+use crate::encoder::{Encoder, Page};
+use crate::form::Form;
 use crate::metrics::collector_gap;
 use crate::output::books::Cause;
 use crate::output::spool::Stretch;
@@ -19,7 +21,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Gaps {
     output: String,
-    schema: Schema,
+    encoder: Encoder,
+    schema: u32,
     open: BTreeMap<(Cause, Arc<str>), Stretch>,
     told: Option<Instant>,
 }
@@ -29,9 +32,11 @@ impl Gaps {
     ///
     /// # Errors
     /// The tags cannot be stored.
-    pub fn new(output: &str, tags: &Tags, uint: bool) -> Result<Self> {
-        let schema = Schema::of(&collector_gap::TABLE, tags, uint)?;
-        Ok(Self { output: output.to_owned(), schema, open: BTreeMap::new(), told: None })
+    pub fn new(output: &str, form: Form, tags: &Tags, uint: bool) -> Result<Self> {
+        let mut encoder = Encoder::new(&[form]);
+        let table = &collector_gap::TABLE;
+        let schema = encoder.add(table.name, Schema::of(table, tags, uint)?);
+        Ok(Self { output: output.to_owned(), encoder, schema, open: BTreeMap::new(), told: None })
     }
 
     /// Lines are missing.
@@ -57,7 +62,7 @@ impl Gaps {
     /// its length as `interval_ns`.
     pub fn tell(&mut self) -> Option<Batch> {
         self.told = Some(Instant::now());
-        let (mut lines, mut bytes, mut last) = (0, Vec::new(), None);
+        let (now, mut last) = (Instant::now(), None);
         for ((cause, plugin), gap) in std::mem::take(&mut self.open) {
             let elapsed_ns = gap.to_ns.saturating_sub(gap.from_ns).max(0).unsigned_abs();
             let tick = Tick { seq: 0, time_ns: gap.to_ns, elapsed_ns };
@@ -67,14 +72,13 @@ impl Gaps {
                 cause: cause.word().into(),
                 lines: gap.lines,
             };
-            match encode(&self.schema, &row, &tick, &mut bytes) {
-                Ok(()) => {
-                    lines += 1;
-                    last = Some(tick);
-                }
+            self.encoder.begin(tick, now);
+            match self.encoder.push_row(self.schema, &row) {
+                Ok(()) => last = Some(tick),
                 Err(why) => log::warn!("a line about missing lines refused: {why}"),
             }
         }
+        let Page { lines, bytes, .. } = self.encoder.take().remove(0);
         last.map(|tick| Batch { plugin: "collector".into(), tick, lines, bytes })
     }
 }

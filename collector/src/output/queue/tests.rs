@@ -1,5 +1,6 @@
 use super::*;
 use crate::encode::Tags;
+use crate::form::Form;
 use crate::output::spool::SpoolConfig;
 use plugin_api::Tick;
 use std::path::Path;
@@ -19,7 +20,7 @@ fn batch(lines: u64, bytes: usize) -> Arc<Batch> {
 }
 
 pub(super) fn gaps() -> Gaps {
-    Gaps::new("out", &Tags::new(), false).unwrap()
+    Gaps::new("out", Form::default(), &Tags::new(), false).unwrap()
 }
 
 fn queue(bound: usize) -> Queue {
