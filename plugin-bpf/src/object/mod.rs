@@ -12,6 +12,7 @@ mod setup;
 mod threads;
 mod verify;
 
+pub use crate::exact::banks::banks as possible_cpus;
 pub(crate) use fetch::has_fetching_atomics;
 pub use load::Loaded;
 pub(crate) use load::{Failure, Terms, load, reason_of, rodata};
@@ -22,7 +23,8 @@ pub(crate) use verify::processed;
 
 use crate::exact::banks::Banks;
 use crate::exact::{
-    CounterArray, Counters, Events, Histogram, Histograms, Named, Pairs, Piece, Stacks, Table,
+    CounterArray, Counters, CpuPairs, Events, Histogram, Histograms, Named, Pairs, Piece, Stacks,
+    Table,
 };
 use crate::maps::RawMap;
 use libbpf_rs::{Map, MapCore};
@@ -76,7 +78,7 @@ pub enum PieceKind {
     Histogram,
     /// `HISTOGRAMS`, `TABLE` and `STACKS`: two hashes.
     Halves,
-    /// `PAIRS`.
+    /// `PAIRS` and `CPU_PAIRS`.
     Pairs,
     /// `EVENTS`.
     Events,
@@ -170,6 +172,11 @@ impl<'a> Lent<'a> {
     #[doc(hidden)]
     pub fn pairs<K: Record, V: Record>(&self, name: &str) -> Result<Pairs<K, V>> {
         Ok(Pairs::new(self.raw(name)?))
+    }
+
+    #[doc(hidden)]
+    pub fn cpu_pairs(&self) -> Result<CpuPairs> {
+        Ok(CpuPairs::default())
     }
 
     #[doc(hidden)]
