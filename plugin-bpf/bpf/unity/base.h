@@ -41,6 +41,8 @@ static __always_inline int unity_update(void *map, const void *key, const void *
 
 #define HASH(name, K, V, n)	UNITY_PLAIN(BPF_MAP_TYPE_HASH, name, K, V, n)
 #define LRU_HASH(name, K, V, n) UNITY_PLAIN(BPF_MAP_TYPE_LRU_HASH, name, K, V, n)
+/* n values of each CPU. */
+#define PERCPU_ARRAY(name, V, n) UNITY_PLAIN(BPF_MAP_TYPE_PERCPU_ARRAY, name, __u32, V, n)
 #define UNITY_PLAIN(kind, name, K, V, n)                                                           \
 	struct {                                                                                   \
 		__uint(type, kind);                                                                \
