@@ -1,5 +1,6 @@
 //! The kernel's own counts of interrupts, to hold a tool's against.
 
+use crate::cpu::is_guest;
 use crate::{Harness, Line};
 use plugin_api::Plugin;
 use std::collections::BTreeMap;
@@ -61,10 +62,16 @@ pub struct Meanwhile {
 impl Meanwhile {
     /// What a tool may have counted of some names together. It counts at the end, the kernel at the begin: each
     /// CPU may be in the midst of one at the first tick or at the last.
+    ///
+    /// Outside of our virtual machines up to a tenth may lack: a busy 6.18 was seen to run no BPF program for one
+    /// in 300 of its timers' interrupts, of which a perf event of the same tracepoint saw all, and to count none
+    /// of that as missed.
     #[must_use]
     pub fn of(&self, names: &[&str]) -> RangeInclusive<u64> {
         let sum = |counts: &Counts| -> u64 { names.iter().filter_map(|n| counts.get(*n)).sum() };
-        sum(&self.least).saturating_sub(self.cpus)..=sum(&self.most) + self.cpus
+        let least = sum(&self.least);
+        let lack = if is_guest() { 0 } else { least / 10 };
+        least.saturating_sub(self.cpus + lack)..=sum(&self.most) + self.cpus
     }
 
     /// All names.

@@ -81,6 +81,8 @@ impl Tool for Hardirqs {
         let lines = std::fs::read_dir("/sys/kernel/irq").map_or(256, |lines| lines.count() as u32);
         setup.entries(skel::Map::times, 512 + 32 * lines);
         setup.entries(skel::Map::handlers, 64 + 2 * lines);
+        setup.preallocate(skel::Map::times);
+        setup.preallocate(skel::Map::handlers);
         setup.entries(skel::Map::cpus, 64 + 4 * lines + 8 * possible_cpus());
         let names = Groups::default().divide(|row: &mut (_, _, u64)| &mut row.2, 1000);
         let cpus = Groups::default().divide(|runs: &mut runs| &mut runs.sum_ns, 1000);

@@ -3,6 +3,7 @@
 use hardirqs::Hardirqs;
 use plugin_bpf::{Running, only_kind, possible_cpus};
 use plugin_testing::{Harness, Line, RawProgram, alone, counts, cpu, drive, map_bytes, ways};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 type Tool = Harness<Running<Hardirqs>>;
 
@@ -40,7 +41,7 @@ fn missed(lines: &[Line]) -> u64 {
 
 /// Interrupts of each kind that can be caused here.
 fn interrupts() {
-    drive::calls(1_000);
+    drive::calls(200);
     drive::timers(100);
     devices();
 }
@@ -80,23 +81,45 @@ fn every_way_counts_what_proc_interrupts_counts() {
         check(&["CAL"], &["call_function", "call_function_single"]);
         check(&["IWI"], &["irq_work"]);
         assert!(busy >= 3, "{kind}: timer, calls and a device");
-        assert!(count(&lines, "call_function") + count(&lines, "call_function_single") >= 500);
+        assert!(count(&lines, "call_function") + count(&lines, "call_function_single") >= 100);
+        assert_eq!(lost(&lines).u64("dropped") + lost(&lines).u64("unnamed"), 0, "{kind}");
         if kind != "tp" {
             assert_eq!(skipped, 0, "{kind}: {:?}", lost(&lines));
         }
     }
 }
 
-/// The tool with its raw_tp programs, to be run by hand.
-fn by_hand(options: &str) -> Option<(Tool, RawProgram, RawProgram)> {
-    only_kind("raw");
-    let tool = Tool::init(options);
-    if let Err(error) = &tool {
-        println!("SKIPPED: raw_tp: {error:#}");
+/// The tool with its raw_tp programs, to be run by hand. All tests share one: an emulator may not survive that the
+/// kernel patches tracepoints of interrupts too often.
+struct ByHand {
+    tool: Tool,
+    entry: RawProgram,
+    exit: RawProgram,
+}
+
+impl ByHand {
+    /// For a test that begins with a tick; `None` where raw_tp does not work.
+    fn begin() -> Option<MutexGuard<'static, Self>> {
+        static SHARED: LazyLock<Option<Mutex<ByHand>>> = LazyLock::new(|| {
+            only_kind("raw");
+            let tool = Tool::init(r#"{"vectors":false}"#);
+            let tool = tool.map_err(|error| println!("raw_tp: {error:#}")).ok()?;
+            let [entry, exit] = ["entry_raw", "exit_raw"].map(RawProgram::of);
+            Some(Mutex::new(ByHand { tool, entry, exit }))
+        });
+        let Some(shared) = &*SHARED else {
+            println!("SKIPPED: raw_tp does not work here");
+            return None;
+        };
+        let mut begun = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.tool.call().expect("a tick");
+        Some(begun)
     }
-    let mut tool = tool.ok()?;
-    tool.call().expect("a tick");
-    Some((tool, RawProgram::of("entry_raw"), RawProgram::of("exit_raw")))
+
+    fn run(&self, handler: u64, answer: u64) {
+        self.entry.run(&[LINE, handler]);
+        self.exit.run(&[LINE, handler, answer]);
+    }
 }
 
 /// Handlers on a shared line: each is called, one handles. Real interrupts may come between a begin and an
@@ -104,17 +127,15 @@ fn by_hand(options: &str) -> Option<(Tool, RawProgram, RawProgram)> {
 #[test]
 fn a_handler_that_answers_irq_none_is_apart() {
     let _alone = alone();
-    let Some((mut tool, entry, exit)) = by_hand(r#"{"vectors":false}"#) else { return };
+    let Some(mut hand) = ByHand::begin() else { return };
     const CALLS: u64 = 1_000;
     cpu::on_cpu(cpu::online()[0], || {
         for _ in 0..CALLS {
-            for (handler, answer) in HANDLERS.into_iter().zip([IRQ_NONE, IRQ_HANDLED]) {
-                entry.run(&[LINE, handler]);
-                exit.run(&[LINE, handler, answer]);
-            }
+            hand.run(HANDLERS[0], IRQ_NONE);
+            hand.run(HANDLERS[1], IRQ_HANDLED);
         }
     });
-    let lines = tool.call().expect("a tick");
+    let lines = hand.tool.call().expect("a tick");
     let row = rows(&lines).find(|l| l.tag("irq") == "irq 7777").expect("a row");
     let between = lost(&lines).u64("unmatched");
     println!("{} handled, {} not, {between} torn", row.u64("count"), row.u64("none"));
@@ -127,13 +148,13 @@ fn a_handler_that_answers_irq_none_is_apart() {
 #[test]
 fn an_end_without_a_begin_is_no_run() {
     let _alone = alone();
-    let Some((mut tool, entry, exit)) = by_hand(r#"{"vectors":false}"#) else { return };
+    let Some(mut hand) = ByHand::begin() else { return };
     cpu::on_cpu(cpu::online()[0], || {
-        entry.run(&[LINE, HANDLERS[0]]);
-        entry.run(&[LINE, HANDLERS[0]]);
-        (0..3).for_each(|_| exit.run(&[LINE, HANDLERS[0], IRQ_HANDLED]));
+        hand.entry.run(&[LINE, HANDLERS[0]]);
+        hand.run(HANDLERS[0], IRQ_HANDLED);
+        (0..2).for_each(|_| hand.exit.run(&[LINE, HANDLERS[0], IRQ_HANDLED]));
     });
-    let lines = tool.call().expect("a tick");
+    let lines = hand.tool.call().expect("a tick");
     assert!(count(&lines, "irq 7777") <= 1, "{lines:?}");
     assert!(lost(&lines).u64("unended") >= 1 && lost(&lines).u64("unmatched") >= 2);
 }
@@ -142,15 +163,12 @@ fn an_end_without_a_begin_is_no_run() {
 #[test]
 fn handlers_beyond_the_room_are_counted() {
     let _alone = alone();
-    let Some((mut tool, entry, exit)) = by_hand(r#"{"vectors":false}"#) else { return };
+    let Some(mut hand) = ByHand::begin() else { return };
     const HANDLERS: u64 = 20_000;
     cpu::on_cpu(cpu::online()[0], || {
-        for handler in 1..=HANDLERS {
-            entry.run(&[LINE, handler << 4]);
-            exit.run(&[LINE, handler << 4, IRQ_HANDLED]);
-        }
+        (1..=HANDLERS).for_each(|handler| hand.run(handler << 4, IRQ_HANDLED));
     });
-    let lines = tool.call().expect("a tick");
+    let lines = hand.tool.call().expect("a tick");
     let shown: u64 = rows(&lines).map(|l| l.u64("count")).sum();
     let lost = lost(&lines);
     println!("{shown} shown, {lost:?}");
@@ -160,16 +178,19 @@ fn handlers_beyond_the_room_are_counted() {
 }
 
 #[test]
-fn queues_are_one_row_unless_asked() {
+fn queues_are_one_row_unless_asked_and_vectors_are_left_out_when_asked() {
     let _alone = alone();
     let names = |options: &str| {
         let mut tool = Tool::init(options).expect("it attaches");
         tool.call().expect("a tick");
-        devices();
+        interrupts();
         let lines = tool.call().expect("a tick");
+        assert_eq!(count(&lines, "local_timer") + count(&lines, "call_function"), 0);
+        assert_eq!(lines.iter().filter(|l| l.table == "collector_program").count(), 2);
         rows(&lines).map(|l| l.tag("irq").to_owned()).collect::<Vec<_>>()
     };
-    let (folded, each) = (names("{}"), names(r#"{"queues":true}"#));
+    let (folded, each) =
+        (names(r#"{"vectors":false}"#), names(r#"{"vectors":false,"queues":true}"#));
     println!("{folded:?} {each:?}");
     let queue =
         |name: &str| name.rsplit_once(['.', '-']).is_some_and(|(_, n)| n.parse::<u32>().is_ok());
@@ -182,20 +203,9 @@ fn queues_are_one_row_unless_asked() {
 }
 
 #[test]
-fn without_vectors_there_are_only_devices() {
+fn by_cpu_the_rows_add_up_to_the_interrupts_and_the_maps_are_small() {
     let _alone = alone();
-    let mut tool = Tool::init(r#"{"vectors":false}"#).expect("it attaches");
-    tool.call().expect("a tick");
-    interrupts();
-    let lines = tool.call().expect("a tick");
-    assert_eq!(count(&lines, "local_timer") + count(&lines, "call_function"), 0);
-    let programs = lines.iter().filter(|l| l.table == "collector_program");
-    assert_eq!(programs.count(), 2);
-}
-
-#[test]
-fn by_cpu_the_rows_add_up_to_the_interrupts() {
-    let _alone = alone();
+    let before = map_bytes();
     let mut tool = Tool::init(r#"{"by":"cpu"}"#).expect("it attaches");
     tool.call().expect("a tick");
     interrupts();
@@ -204,6 +214,9 @@ fn by_cpu_the_rows_add_up_to_the_interrupts() {
     let sum: u64 = by_cpu().map(|l| l.u64("count")).sum();
     assert_eq!(sum, rows(&lines).map(|l| l.u64("count")).sum::<u64>(), "one cut");
     assert_eq!(lost(&lines).u64("dropped_cpus"), 0);
+    let (bytes, cpus) = (map_bytes() - before, u64::from(possible_cpus()));
+    println!("{bytes} bytes of maps on {cpus} CPUs");
+    assert!(bytes * 2 <= cpus * 512 * 1024, "0.5 MiB on two CPUs, here with one map more");
     for cpu in cpu::online() {
         let timer = |l: &&Line| l.tag("irq") == "local_timer" && l.tag("cpu") == cpu.to_string();
         assert!(by_cpu().any(|l| timer(&l) && l.u64("count") > 0), "CPU {cpu}");
@@ -233,14 +246,4 @@ fn a_cpu_that_goes_and_comes_back_is_counted() {
     }
     assert!(count(&lines, "local_timer") > 100);
     assert!(lost(&lines).u64("unmatched") + lost(&lines).u64("unended") <= 4, "{lines:?}");
-}
-
-#[test]
-fn the_maps_are_small() {
-    let _alone = alone();
-    let before = map_bytes();
-    let _tool = Tool::init("{}").expect("it attaches");
-    let (bytes, cpus) = (map_bytes() - before, u64::from(possible_cpus()));
-    println!("{bytes} bytes of maps on {cpus} CPUs");
-    assert!(bytes * 2 <= cpus * 512 * 1024, "0.5 MiB on two CPUs");
 }

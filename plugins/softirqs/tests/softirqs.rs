@@ -3,6 +3,7 @@
 use plugin_bpf::{Running, only_kind, possible_cpus};
 use plugin_testing::{Harness, Line, RawProgram, alone, counts, cpu, drive, map_bytes, ways};
 use softirqs::Softirqs;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 type Tool = Harness<Running<Softirqs>>;
@@ -26,11 +27,12 @@ fn missed(lines: &[Line]) -> u64 {
     programs.filter(|l| l.get("missed").is_some()).map(|l| l.u64("missed")).sum()
 }
 
-/// All kinds at once, in each way: what the kernel counted, the tool counted.
+/// All kinds at once, in each way: what the kernel counted, the tool counted; and every run has a delay, or
+/// nobody saw it raised.
 #[test]
 fn every_way_counts_what_proc_softirqs_counts() {
     let _alone = alone();
-    for (kind, mut tool) in ways::<Running<Softirqs>>(only_kind, WAYS, "{}") {
+    for (kind, mut tool) in ways::<Running<Softirqs>>(only_kind, WAYS, r#"{"delay":true}"#) {
         let (lines, meanwhile) =
             counts::meanwhile(&mut tool, counts::softirqs, || drive::packets(2_000));
         let skipped = missed(&lines) + lost(&lines).u64("unmatched") + lost(&lines).u64("unended");
@@ -43,49 +45,71 @@ fn every_way_counts_what_proc_softirqs_counts() {
         if kind != "tp" {
             assert_eq!(skipped, 0, "{kind}: {:?}", lost(&lines));
         }
+        let sum = |table| -> u64 {
+            lines.iter().filter(|l| l.table == table).map(|l| l.u64("count")).sum()
+        };
+        let (runs, delays) = (sum("softirqs"), sum("softirqs_delay"));
+        let unraised = lost(&lines).u64("unraised");
+        println!("{kind}: {runs} runs, {delays} delays, {unraised} unraised");
+        // Begins and ends of the same runs, but for one under way on each CPU at each tick.
+        let apart = missed(&lines) + 2 * cpu::online().len() as u64;
+        assert!(runs.abs_diff(delays + unraised) <= apart, "{kind}");
+        assert!(of(&lines, "softirqs_delay", "net_rx").u64("count") >= 1_000, "{kind}");
+        assert!(unraised * 10 <= runs, "{kind}: {unraised} of {runs}");
     }
 }
 
-#[test]
-fn each_kind_has_a_line_also_when_it_never_runs() {
-    let _alone = alone();
-    let mut tool = Tool::init("{}").expect("it attaches");
-    for _ in 0..2 {
-        let lines = tool.call().expect("a tick");
-        assert_eq!(lines.iter().filter(|l| l.table == "softirqs").count(), 10);
-        assert_eq!(lines.iter().filter(|l| l.table == "softirqs_delay").count(), 0);
-        assert_eq!(of(&lines, "softirqs", "irq_poll").u64("count"), 0);
-    }
+/// The tool with its raw_tp programs, to be run by hand. All tests share one: an emulator may not survive that the
+/// kernel patches tracepoints of interrupts too often.
+struct ByHand {
+    tool: Tool,
+    raise: RawProgram,
+    entry: RawProgram,
+    exit: RawProgram,
+    /// Real ones of the kind `hi` until now.
+    others: u64,
 }
 
-/// The tool with its raw_tp programs, to be run by hand.
-fn by_hand(options: &str) -> Option<Tool> {
-    only_kind("raw");
-    let tool = Tool::init(options);
-    if let Err(error) = &tool {
-        println!("SKIPPED: raw_tp: {error:#}");
+impl ByHand {
+    /// For a test that begins with a tick; `None` where raw_tp does not work.
+    fn begin() -> Option<MutexGuard<'static, Self>> {
+        static SHARED: LazyLock<Option<Mutex<ByHand>>> = LazyLock::new(|| {
+            only_kind("raw");
+            let tool = Tool::init(r#"{"delay":true}"#);
+            let tool = tool.map_err(|error| println!("raw_tp: {error:#}")).ok()?;
+            let [raise, entry, exit] = ["raise_raw", "entry_raw", "exit_raw"].map(RawProgram::of);
+            Some(Mutex::new(ByHand { tool, raise, entry, exit, others: 0 }))
+        });
+        let Some(shared) = &*SHARED else {
+            println!("SKIPPED: raw_tp does not work here");
+            return None;
+        };
+        let mut begun = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.others = counts::softirqs()["hi"];
+        begun.tool.call().expect("a tick");
+        Some(begun)
     }
-    let mut tool = tool.ok()?;
-    tool.call().expect("a tick");
-    Some(tool)
+
+    /// The lines of what was done since, and how many others there were.
+    fn lines(&mut self) -> (Vec<Line>, u64) {
+        let lines = self.tool.call().expect("a tick");
+        (lines, counts::softirqs()["hi"] - self.others)
+    }
+
+    fn run(&self) {
+        [self.entry, self.exit].iter().for_each(|program| program.run(&[HI]));
+    }
 }
 
 /// The kind `hi` is used by next to nobody, so that the numbers are ours alone.
 #[test]
 fn what_was_caused_is_counted_to_the_event() {
     let _alone = alone();
-    let Some(mut tool) = by_hand("{}") else { return };
-    let [entry, exit] = ["entry_raw", "exit_raw"].map(RawProgram::of);
-    let before = counts::softirqs()["hi"];
-    for cpu in cpu::online() {
-        cpu::on_cpu(cpu, || {
-            (0..1_000).for_each(|_| [entry, exit].iter().for_each(|program| program.run(&[HI])));
-        });
-    }
-    let lines = tool.call().expect("a tick");
-    let others = counts::softirqs()["hi"] - before;
-    let line = of(&lines, "softirqs", "hi");
-    let ours = 1_000 * cpu::online().len() as u64;
+    let Some(mut hand) = ByHand::begin() else { return };
+    let cpus = cpu::online();
+    cpus.iter().for_each(|cpu| cpu::on_cpu(*cpu, || (0..1_000).for_each(|_| hand.run())));
+    let (lines, others) = hand.lines();
+    let (line, ours) = (of(&lines, "softirqs", "hi"), 1_000 * cpus.len() as u64);
     assert!((ours..=ours + others).contains(&line.u64("count")), "{line:?} and {others} others");
     assert!(line.u64("max_us") <= line.u64("sum_us") + 1 && line.get("p99_us").is_some());
 }
@@ -94,50 +118,41 @@ fn what_was_caused_is_counted_to_the_event() {
 #[test]
 fn ends_without_a_begin_and_begins_without_an_end_are_counted_as_such() {
     let _alone = alone();
-    let Some(mut tool) = by_hand("{}") else { return };
-    let [entry, exit] = ["entry_raw", "exit_raw"].map(RawProgram::of);
-    let others = counts::softirqs()["hi"];
+    let Some(mut hand) = ByHand::begin() else { return };
     cpu::on_cpu(cpu::online()[0], || {
-        entry.run(&[HI]);
-        entry.run(&[HI]); // the first one never ends
-        exit.run(&[HI]);
-        (0..5).for_each(|_| exit.run(&[HI]));
-        [entry, exit].iter().for_each(|program| program.run(&[10])); // a kind of a later kernel
+        hand.entry.run(&[HI]); // never ends
+        hand.run();
+        (0..5).for_each(|_| hand.exit.run(&[HI]));
+        // A kind of a later kernel.
+        [hand.entry, hand.exit].iter().for_each(|program| program.run(&[10]));
     });
-    let lines = tool.call().expect("a tick");
-    if counts::softirqs()["hi"] != others {
-        println!("SKIPPED: somebody uses `hi`");
-        return;
+    let (lines, others) = hand.lines();
+    if others > 0 {
+        return println!("SKIPPED: somebody uses `hi`");
     }
     assert_eq!(of(&lines, "softirqs", "hi").u64("count"), 1);
     let lost = lost(&lines);
     assert_eq!((lost.u64("unended"), lost.u64("unmatched"), lost.u64("unknown")), (1, 5, 2));
-    assert_eq!(lost.get("unraised"), None);
 }
 
 /// Raised anew before it runs, it waits since the first time; raised while it runs, for the next run.
 #[test]
 fn the_delay_is_from_the_first_raise_to_the_begin() {
     let _alone = alone();
-    let Some(mut tool) = by_hand(r#"{"delay":true}"#) else { return };
-    let [raise, entry, exit] = ["raise_raw", "entry_raw", "exit_raw"].map(RawProgram::of);
-    let others = counts::softirqs()["hi"];
+    let Some(mut hand) = ByHand::begin() else { return };
     cpu::on_cpu(cpu::online()[0], || {
-        raise.run(&[HI]);
+        hand.raise.run(&[HI]);
         std::thread::sleep(Duration::from_millis(20));
-        raise.run(&[HI]);
-        entry.run(&[HI]);
-        raise.run(&[HI]);
-        exit.run(&[HI]);
-        entry.run(&[HI]);
-        exit.run(&[HI]);
-        entry.run(&[HI]); // raised by nobody
-        exit.run(&[HI]);
+        hand.raise.run(&[HI]);
+        hand.entry.run(&[HI]);
+        hand.raise.run(&[HI]);
+        hand.exit.run(&[HI]);
+        hand.run();
+        hand.run(); // raised by nobody
     });
-    let lines = tool.call().expect("a tick");
-    if counts::softirqs()["hi"] != others {
-        println!("SKIPPED: somebody uses `hi`");
-        return;
+    let (lines, others) = hand.lines();
+    if others > 0 {
+        return println!("SKIPPED: somebody uses `hi`");
     }
     assert_eq!(of(&lines, "softirqs", "hi").u64("count"), 3);
     let delay = of(&lines, "softirqs_delay", "hi");
@@ -145,28 +160,6 @@ fn the_delay_is_from_the_first_raise_to_the_begin() {
     assert!(delay.u64("max_us") >= 20_000, "{delay:?}");
     assert!(delay.u64("sum_us") < 10_000_000_000, "a negative delay would be huge: {delay:?}");
     assert!(lost(&lines).u64("unraised") >= 1);
-}
-
-/// Real ones: every run of a kind has a delay, or nobody saw it raised.
-#[test]
-fn every_run_has_a_delay_or_is_unraised() {
-    let _alone = alone();
-    for (kind, mut tool) in ways::<Running<Softirqs>>(only_kind, WAYS, r#"{"delay":true}"#) {
-        tool.call().expect("a tick");
-        drive::packets(2_000);
-        let lines = tool.call().expect("a tick");
-        let sum = |table| -> u64 {
-            lines.iter().filter(|l| l.table == table).map(|l| l.u64("count")).sum()
-        };
-        let (runs, delays, unraised) =
-            (sum("softirqs"), sum("softirqs_delay"), lost(&lines).u64("unraised"));
-        println!("{kind}: {runs} runs, {delays} delays, {unraised} unraised");
-        // Begins and ends of the same runs, but for one under way on each CPU at each tick.
-        let apart = missed(&lines) + 2 * cpu::online().len() as u64;
-        assert!(runs.abs_diff(delays + unraised) <= apart, "{kind}");
-        assert!(of(&lines, "softirqs_delay", "net_rx").u64("count") >= 1_000, "{kind}");
-        assert!(unraised * 10 <= runs, "{kind}: {unraised} of {runs}");
-    }
 }
 
 #[test]
@@ -243,23 +236,29 @@ fn a_cpu_that_goes_and_comes_back_is_counted() {
 #[test]
 fn a_run_of_seconds_lies_in_the_slot_of_seconds() {
     let _alone = alone();
-    let Some(mut tool) = by_hand("{}") else { return };
-    let [entry, exit] = ["entry_raw", "exit_raw"].map(RawProgram::of);
+    let Some(mut hand) = ByHand::begin() else { return };
     cpu::on_cpu(cpu::online()[0], || {
-        entry.run(&[HI]);
+        hand.entry.run(&[HI]);
         std::thread::sleep(Duration::from_millis(4_400)); // 2^32 ns are 4.29 s
-        exit.run(&[HI]);
+        hand.exit.run(&[HI]);
     });
-    let line = of(&tool.call().expect("a tick"), "softirqs", "hi").clone();
+    let (lines, _) = hand.lines();
+    let line = of(&lines, "softirqs", "hi");
     assert!(line.u64("max_us") >= 4_400_000, "{line:?}");
 }
 
 #[test]
-fn the_maps_are_small() {
+fn at_default_options_the_maps_are_small_and_each_kind_has_a_line() {
     let _alone = alone();
     let before = map_bytes();
-    let _tool = Tool::init("{}").expect("it attaches");
+    let mut tool = Tool::init("{}").expect("it attaches");
     let (bytes, cpus) = (map_bytes() - before, u64::from(possible_cpus()));
     println!("{bytes} bytes of maps on {cpus} CPUs");
     assert!(bytes * 2 <= cpus * 512 * 1024, "0.5 MiB on two CPUs");
+    for _ in 0..2 {
+        let lines = tool.call().expect("a tick");
+        assert_eq!(lines.iter().filter(|l| l.table == "softirqs").count(), 10);
+        assert_eq!(lines.iter().filter(|l| l.table == "softirqs_delay").count(), 0);
+        assert_eq!(lost(&lines).get("unraised"), None);
+    }
 }
