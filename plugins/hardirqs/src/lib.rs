@@ -2,6 +2,7 @@
 //!
 //! Hooks: irq_handler_entry and irq_handler_exit, both by tp_btf, else both by raw_tp, else both by tp. For the
 //! CPU's own interrupts those of irq_vectors (x86), each by tp_btf, else raw_tp, else tp, or not at all.
+//! Three tables and the names of interrupts make it longer than other tools.
 
 use plugin_bpf::group::device;
 use plugin_bpf::prelude::*;

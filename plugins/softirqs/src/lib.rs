@@ -1,7 +1,7 @@
 //! Soft interrupts: how often and how long each kind runs, and how long it waits to run.
 //!
-//! Hooks: softirq_entry, softirq_exit and, for the delay, softirq_raise, by tp_btf, else raw_tp, else tp. None
-//! reads a type of the kernel.
+//! Hooks: softirq_exit, softirq_entry and, for the delay, softirq_raise, by tp_btf, else raw_tp, else tp. None
+//! reads a type of the kernel. Four tables make it longer than other tools.
 
 use plugin_bpf::prelude::*;
 use skel::types::runs;
