@@ -9,6 +9,7 @@
  *   TABLE(name, K, V, n)              values of unknown keys  table_at(cut, &name, &key), table_add(..)
  *   STACKS(name, n)                   call stacks             stacks_add(cut, ctx, &name, flags)
  *   PAIRS(name, K, V, n)              begin and end           pairs_begin(&name, &key, &value), ..
+ *   CPU_PAIRS(name, n)                the same on a CPU       cpu_pairs_begin(&name, i, now), ..
  *   EVENTS(name, T, bytes)            single events           events_emit(ctx, &name, &event), ..
  *
  * Each has its Rust side, which the build script writes into `skel::Maps` from the declaration. What
@@ -37,6 +38,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #include "unity/table.h"
 #include "unity/stacks.h"
 #include "unity/pairs.h"
+#include "unity/cpu_pairs.h"
 #include "unity/events.h"
 #include "unity/hooks.h"
 #include "unity/task.h"

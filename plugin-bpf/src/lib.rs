@@ -8,6 +8,7 @@
 //! | `TABLE` | [`Table`] | unbounded keys | the same |
 //! | `STACKS` | [`Stacks`] | call stacks | the same |
 //! | `PAIRS` | [`Pairs`] | begin and end of something | state, each fate counted |
+//! | `CPU_PAIRS` | [`CpuPairs`] | the same on one CPU, as of interrupts | the same |
 //! | `EVENTS` | [`Events`] | single events with their own time | ring buffer, what does not fit is counted |
 //! | rows by name | [`group`] | top names and `other` | sums with their remainders |
 //! | plain maps | [`maps`] | a tool's own state | read as they are; none is reset |
@@ -35,10 +36,10 @@ pub use attach::{
     Verdict, kernel_at_least,
 };
 pub use exact::{
-    CounterArray, Counters, Cut, CutKind, Events, Extent, Histogram, Histograms, Idle, Lost, Named,
-    Pairs, Piece, Stacks, Table, Timed, Timeline,
+    CounterArray, Counters, CpuPairs, Cut, CutKind, Events, Extent, Histogram, Histograms, Idle,
+    Lost, Named, Pairs, Piece, Stacks, Table, Timed, Timeline,
 };
-pub use object::{Record, Setup, bytes, from_bytes, max_threads, text, zeroed};
+pub use object::{Record, Setup, bytes, from_bytes, max_threads, possible_cpus, text, zeroed};
 pub use status::exit_status;
 pub use tool::{ObjectSet, Running, Tool};
 
@@ -78,7 +79,7 @@ macro_rules! skeleton {
 pub mod prelude {
     pub use crate::{
         Attached, Hook, Hooks, Links, Lost, PerfEvent, Rate, Setup, Target, Timeline, Tool, by,
-        exit_status, export_tool, group::Groups, skeleton, sums, text,
+        exit_status, export_tool, group::Groups, possible_cpus, skeleton, sums, text,
     };
     pub use plugin_api::prelude::*;
 }

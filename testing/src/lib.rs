@@ -25,6 +25,12 @@
 //! # Ok::<(), plugin_api::Error>(())
 //! ```
 
+pub mod counts;
+pub mod cpu;
+pub mod drive;
+mod program;
+mod ways;
+
 use line_encoder::encode::Tags;
 use line_encoder::form::Form;
 use line_encoder::read::read;
@@ -36,11 +42,19 @@ use plugin_api::rt::Slot;
 use plugin_api::{Error, Plugin, Result, Tick};
 use std::cell::RefCell;
 use std::panic::{set_hook, take_hook};
-use std::sync::Once;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Instant, SystemTime};
 
 pub use line_encoder::read::{Line, Value};
 pub use line_encoder::sink::Dropped;
+pub use program::{RawProgram, held, map_bytes};
+pub use ways::ways;
+
+/// One test at a time, for tests of tools that see what the whole host does: keep what this returns.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A running plugin; dropping it detaches.
 pub struct Harness<P: Plugin> {

@@ -41,6 +41,8 @@ static __always_inline int unity_update(void *map, const void *key, const void *
 
 #define HASH(name, K, V, n)	BPF_MAP(name, BPF_MAP_TYPE_HASH, K, V, n)
 #define LRU_HASH(name, K, V, n) BPF_MAP(name, BPF_MAP_TYPE_LRU_HASH, K, V, n)
+/* n values of each CPU. */
+#define PERCPU_ARRAY(name, V, n) BPF_MAP(name, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, V, n)
 #define BPF_MAP(name, kind, K, V, n)                                                               \
 	struct {                                                                                   \
 		__uint(type, kind);                                                                \

@@ -91,10 +91,13 @@ struct unity_sums {
 	UNITY_HALVES(unity_histograms__, number, name, struct unity_key__##name,                   \
 		     struct unity_sums, n, UNITY_DIV(div) | (n))
 
-static __always_inline void unity_slot_add(struct unity_sums *slot, __u64 value)
+static __always_inline bool unity_slot_add(struct unity_sums *slot, __u64 value)
 {
+	bool first;
+
 	if (!slot)
-		return;
+		return false;
+	first = !slot->count;
 	__sync_fetch_and_add(&slot->count, 1);
 	__sync_fetch_and_add(&slot->sum, value);
 #ifdef UNITY_FETCH
@@ -112,9 +115,13 @@ static __always_inline void unity_slot_add(struct unity_sums *slot, __u64 value)
 	if (value > slot->max)
 		slot->max = value;
 #endif
+	return first;
 }
 
-/* Adds a value to the histogram of a key. */
+/*
+ * Adds a value to the histogram of a key. True for the first value of a slot, on two CPUs perhaps: what
+ * is to be told of a key once in a tick (its name) is told then.
+ */
 #define histograms_add(cut, map, key_, value)                                                      \
 	({                                                                                         \
 		__u64 unity_given = value;                                                         \

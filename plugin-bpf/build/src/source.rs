@@ -50,6 +50,7 @@ pub enum Kind {
         key: Shape,
         value: Shape,
     },
+    CpuPairs,
     Events {
         of: Shape,
         bytes: u64,
@@ -140,6 +141,7 @@ fn piece(
             value: shape::shape(btf, ty("value")?, structs)
                 .map_err(|e| format!("its value is {e}"))?,
         },
+        "unity_cpu_pairs" => Kind::CpuPairs,
         "unity_events" => Kind::Events {
             of: shape::shape(btf, ty("value")?, structs)
                 .map_err(|e| format!("its event is {e}"))?,

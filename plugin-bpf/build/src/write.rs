@@ -160,6 +160,7 @@ fn reader(map: &Map) -> (String, String) {
             format!("Pairs<{}, {}>", key.name(types), value.name(types)),
             format!("pairs({name:?})"),
         ),
+        Kind::CpuPairs => ("CpuPairs".into(), "cpu_pairs()".into()),
         Kind::Events { of, bytes } => {
             (format!("Events<{}>", of.name(types)), format!("events({name:?}, {bytes})"))
         }
@@ -199,7 +200,7 @@ fn maps(code: &mut String, source: &Source) {
         let kind = match map.kind {
             Kind::Counters(_) | Kind::CounterArray(_) => "Counters",
             Kind::Histogram { .. } => "Histogram",
-            Kind::Pairs { .. } => "Pairs",
+            Kind::Pairs { .. } | Kind::CpuPairs => "Pairs",
             Kind::Events { .. } => "Events",
             Kind::Histograms { .. } | Kind::Table { .. } | Kind::Stacks | Kind::Plain(_) => {
                 "Halves"

@@ -18,6 +18,7 @@ pub struct Hook {
     before: Vec<Vec<&'static str>>,
     only: Option<&'static str>,
     optional: bool,
+    wanted: bool,
     target: Target,
 }
 
@@ -25,7 +26,14 @@ impl Hook {
     /// A hook by its name.
     #[must_use]
     pub fn of(name: &'static str) -> Self {
-        Self { name, before: Vec::new(), only: None, optional: false, target: Target::Declared }
+        Self {
+            name,
+            before: Vec::new(),
+            only: None,
+            optional: false,
+            wanted: true,
+            target: Target::Declared,
+        }
     }
 
     /// Ways of one program each, by their functions' names, in this order and before those that are found by
@@ -50,6 +58,13 @@ impl Hook {
         self
     }
 
+    /// Leaves the hook out, with all its programs, where the tool's options have no use for it.
+    #[must_use]
+    pub fn only_if(mut self, wanted: bool) -> Self {
+        self.wanted = wanted;
+        self
+    }
+
     /// Where its programs attach, when their sections do not say it.
     #[must_use]
     pub fn target(mut self, target: Target) -> Self {
@@ -71,6 +86,8 @@ pub struct Hooks {
     others: Vec<&'static str>,
     /// It leaves every program alone that no hook names.
     partial: bool,
+    /// The hooks that no set names are in each of them, optional; and whether they are wanted.
+    rest: Option<bool>,
 }
 
 impl Hooks {
@@ -120,17 +137,18 @@ impl Hooks {
         self
     }
 
+    /// In each set also the hooks that none of them names, each optional and by any of its ways; with all their
+    /// programs left out where the tool's options have no use for them.
+    #[must_use]
+    pub fn rest_optional(mut self, wanted: bool) -> Self {
+        self.rest = Some(wanted);
+        self
+    }
+
     /// One hook for each name in front of a known kind, which is what a tool has when it says nothing.
     #[must_use]
     pub(crate) fn by_name(programs: &[&'static ProgramDef]) -> Self {
-        let mut hooks: Vec<Hook> = Vec::new();
-        for program in programs {
-            let name = split(program.name).map_or(program.name, |(hook, _)| hook);
-            if !hooks.iter().any(|hook| hook.name == name) {
-                hooks.push(Hook::of(name));
-            }
-        }
-        Self::all(hooks)
+        Self::all(names(programs).into_iter().map(Hook::of))
     }
 
     /// The sets with their ways resolved.
@@ -138,13 +156,27 @@ impl Hooks {
     /// # Errors
     /// A hook has no program, or a program has no hook: the author's mistake, seen at the first start.
     pub(crate) fn resolve(&self, programs: &[&'static ProgramDef]) -> Result<Vec<Vec<Resolved>>> {
-        let mut sets: Vec<Vec<Resolved>> = self
-            .sets
+        let mut named = self.sets.clone();
+        if let Some(wanted) = self.rest {
+            let of_a_set = |name: &&str| self.sets.iter().flatten().any(|hook| hook.name == *name);
+            let rest = names(programs).into_iter().filter(|name| !of_a_set(name));
+            let rest = rest.map(|name| Hook::of(name).optional().only_if(wanted));
+            let rest: Vec<Hook> = rest.collect();
+            named.iter_mut().for_each(|set| set.extend(rest.clone()));
+        }
+        let mut sets: Vec<Vec<Resolved>> = named
             .iter()
             .map(|set| set.iter().map(|hook| resolve(hook, programs)).collect())
             .collect::<Result<_>>()?;
+        // Resolved all the same: a hook without a program is a mistake whatever the options are.
+        let unwanted = |set: &mut Vec<Resolved>| set.extract_if(.., |hook| !hook.wanted).collect();
+        let left_out: Vec<Vec<Resolved>> = sets.iter_mut().map(unwanted).collect();
         for program in programs {
-            let named = sets.iter().flatten().any(|hook| hook.names(program.name));
+            let named = sets
+                .iter()
+                .flatten()
+                .chain(left_out.iter().flatten())
+                .any(|hook| hook.names(program.name));
             ensure!(
                 named
                     || self.partial
@@ -156,11 +188,16 @@ impl Hooks {
             );
         }
         if let Some(kind) = ONLY.take() {
-            for hook in sets.iter_mut().flatten() {
-                let of_kind = |p: &&'static str| split(p).is_none_or(|(_, way)| way.0 == kind);
-                hook.ways.retain(|way| way.iter().all(&of_kind));
-                ensure!(!hook.ways.is_empty(), "hook `{}` has no way by {kind}", hook.name);
+            let of_kind = |p: &&'static str| split(p).is_none_or(|(_, way)| way.0 == kind);
+            let hooks = sets.iter_mut().flatten();
+            hooks.for_each(|hook| hook.ways.retain(|way| way.iter().all(&of_kind)));
+            let without = |set: &Vec<Resolved>| set.iter().any(|hook| hook.ways.is_empty());
+            if let Some(hook) = sets[0].iter().find(|hook| hook.ways.is_empty())
+                && sets.iter().all(without)
+            {
+                bail!("hook `{}` has no way by {kind}", hook.name);
             }
+            sets.retain(|set| !without(set));
         }
         Ok(sets)
     }
@@ -190,6 +227,7 @@ pub(crate) struct Resolved {
     /// Best first; each is a set of programs.
     pub(crate) ways: Vec<Vec<&'static str>>,
     pub(crate) optional: bool,
+    pub(crate) wanted: bool,
     pub(crate) target: Target,
 }
 
@@ -229,6 +267,18 @@ fn split(program: &'static str) -> Option<(&'static str, (&'static str, &'static
     })
 }
 
+/// The names in front of a known kind, each once.
+fn names(programs: &[&'static ProgramDef]) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = Vec::new();
+    for program in programs {
+        let name = split(program.name).map_or(program.name, |(hook, _)| hook);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
 fn resolve(hook: &Hook, programs: &[&'static ProgramDef]) -> Result<Resolved> {
     let mut ways = hook.before.clone();
     for name in hook.before.iter().flatten() {
@@ -266,7 +316,8 @@ fn resolve(hook: &Hook, programs: &[&'static ProgramDef]) -> Result<Resolved> {
             known.join(", ")
         );
     }
-    Ok(Resolved { name: hook.name, ways, optional: hook.optional, target: hook.target.clone() })
+    let Hook { name, optional, wanted, .. } = *hook;
+    Ok(Resolved { name, ways, optional, wanted, target: hook.target.clone() })
 }
 
 #[cfg(test)]
@@ -337,6 +388,42 @@ mod tests {
         }
         let only_late = Hooks::default().later(&["gc_usdt"]).without(&["exit_btf", "exit_tp"]);
         assert_eq!(only_late.resolve(&programs).unwrap()[0][0].ways, [["gc_usdt"]]);
+    }
+
+    #[test]
+    fn a_hook_that_no_option_wants_is_left_out_with_its_programs() {
+        let programs = programs!["exit_btf", "raise_btf", "raise_tp"];
+        let hooks = |wanted| Hooks::all([Hook::of("exit"), Hook::of("raise").only_if(wanted)]);
+        assert_eq!(hooks(true).resolve(&programs).unwrap()[0].len(), 2);
+        let sets = hooks(false).resolve(&programs).unwrap();
+        assert_eq!(sets[0].iter().map(|hook| hook.name).collect::<Vec<_>>(), ["exit"]);
+        let misnamed = Hooks::all([Hook::of("exit"), Hook::of("rise").only_if(false)]);
+        assert!(misnamed.resolve(&programs).is_err());
+    }
+
+    #[test]
+    fn the_rest_is_optional_in_each_set() {
+        let programs = programs!["exit_btf", "exit_tp", "timer_btf", "timer_tp", "irq_btf"];
+        let way = |kind| [Hook::of("exit").only(kind)];
+        let sets = Hooks::all(way("btf")).or(way("tp")).rest_optional(true).resolve(&programs);
+        for set in sets.unwrap() {
+            let hooks: Vec<_> = set.iter().map(|hook| (hook.name, hook.optional)).collect();
+            assert_eq!(hooks, [("exit", false), ("timer", true), ("irq", true)]);
+            assert_eq!(set[1].ways, [["timer_btf"], ["timer_tp"]]);
+        }
+        let sets = Hooks::all([Hook::of("exit")]).rest_optional(false).resolve(&programs);
+        assert_eq!(sets.unwrap()[0].len(), 1);
+    }
+
+    #[test]
+    fn a_test_of_one_kind_takes_the_sets_that_have_it() {
+        let programs = programs!["exit_btf", "exit_tp"];
+        let hooks = || Hooks::all([Hook::of("exit").only("btf")]).or([Hook::of("exit").only("tp")]);
+        only_kind("tp");
+        let sets = hooks().resolve(&programs).unwrap();
+        assert_eq!((sets.len(), &sets[0][0].ways), (1, &vec![vec!["exit_tp"]]));
+        only_kind("raw");
+        assert!(hooks().resolve(&programs).unwrap_err().to_string().contains("no way by raw"));
     }
 
     #[test]

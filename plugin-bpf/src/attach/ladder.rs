@@ -99,7 +99,7 @@ mod tests {
 
     fn hook(name: &'static str, ways: &[&'static str], optional: bool) -> Resolved {
         let ways = ways.iter().map(|way| vec![*way]).collect();
-        Resolved { name, ways, optional, target: Target::Declared }
+        Resolved { name, ways, optional, wanted: true, target: Target::Declared }
     }
 
     fn fail(program: &str) -> Failure {

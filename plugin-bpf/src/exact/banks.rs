@@ -7,9 +7,9 @@ use std::os::fd::AsRawFd as _;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
-/// Number of banks: the highest possible CPU's number plus one, which is what
-/// `bpf_get_smp_processor_id()` stays under.
-pub(crate) fn banks() -> u32 {
+/// The highest possible CPU's number plus one, which is what `bpf_get_smp_processor_id()` stays under.
+#[must_use]
+pub fn banks() -> u32 {
     static BANKS: OnceLock<u32> = OnceLock::new();
     *BANKS.get_or_init(|| {
         let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();

@@ -6,6 +6,7 @@
 pub(crate) mod banks;
 mod clock;
 mod counters;
+mod cpu_pairs;
 pub(crate) mod cut;
 mod events;
 mod histogram;
@@ -17,6 +18,7 @@ mod table;
 
 pub use clock::{Timed, Timeline};
 pub use counters::{CounterArray, Counters, Named};
+pub use cpu_pairs::CpuPairs;
 pub use cut::{Cut, CutKind};
 pub use events::Events;
 pub use histogram::Histogram;

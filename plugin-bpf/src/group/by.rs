@@ -15,7 +15,7 @@
 /// assert!(given.by == By::Comm);
 /// ```
 ///
-/// Dimensions: `Comm`, `Cgroup`, `PidNs`.
+/// Dimensions: `Comm`, `Cgroup`, `PidNs`, `Cpu`.
 #[macro_export]
 macro_rules! by {
     ($name:ident: $($dimension:ident),+ $(,)?) => {
@@ -30,6 +30,9 @@ macro_rules! by {
     (@choice $name:ident [$($done:tt)*] PidNs $($rest:ident)*) => {
         $crate::by!(@choice $name [$($done)* /** PID namespace. */ PidNs = "pid_ns",] $($rest)*);
     };
+    (@choice $name:ident [$($done:tt)*] Cpu $($rest:ident)*) => {
+        $crate::by!(@choice $name [$($done)* /** Number of the CPU. */ Cpu = "cpu",] $($rest)*);
+    };
     (@choice $name:ident [$($done:tt)*]) => {
         $crate::plugin_api::choice! {
             /// What rows are grouped by.
@@ -42,7 +45,7 @@ macro_rules! by {
     };
     (@choice $name:ident [$($done:tt)*] $other:ident $($rest:ident)*) => {
         ::core::compile_error!(concat!(
-            "by! knows the dimensions Comm, Cgroup and PidNs, not ",
+            "by! knows the dimensions Comm, Cgroup, PidNs and Cpu, not ",
             stringify!($other)
         ));
     };

@@ -6,6 +6,7 @@ use super::sums::Summable;
 use plugin_api::{Result, Text, ensure};
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::fmt;
 
 /// Names with a row of their own unless a tool says otherwise.
 const TOP: usize = 20;
@@ -98,6 +99,22 @@ impl<S: Summable> Groups<S> {
         shown.push((OTHER.into(), other));
         shown
     }
+
+    /// The same for names that each have values on several CPUs: the `top` of a name on a CPU, and the sum of
+    /// all others, whose CPU is `other` too.
+    pub fn rows_by_cpu<N: fmt::Display>(
+        &mut self,
+        drained: impl IntoIterator<Item = (N, u32, S)>,
+        weight: impl Fn(&S) -> u64,
+    ) -> Vec<(Text, Text, S)> {
+        let joined = drained.into_iter().map(|(name, cpu, sum)| (format!("{name}/{cpu}"), sum));
+        let rows = self.rows(joined, weight).into_iter();
+        rows.map(|(joined, sum)| {
+            let (name, cpu) = joined.rsplit_once('/').unwrap_or((OTHER, OTHER));
+            (name.to_owned().into(), cpu.to_owned().into(), sum)
+        })
+        .collect()
+    }
 }
 
 fn divide_columns<S>(columns: &[Column<S>], row: &mut S, remainders: &mut [u64]) {
@@ -147,6 +164,16 @@ mod tests {
         let mut two = Groups::new(2).expect("in range");
         let shown = rows(&mut two, &[("other", 9), ("other_", 8), ("x", 1)]);
         assert_eq!(shown, expected(&[("other_", 9), ("other__", 8), ("other", 1)]));
+    }
+
+    #[test]
+    fn a_name_has_a_row_for_each_of_its_cpus() {
+        let mut three = Groups::<u64>::new(3).expect("in range");
+        let drained = [("a/b", 0, 5), ("a/b", 11, 4), ("other", 0, 3), ("a/b", 2, 1), ("", 3, 1)];
+        let shown = three.rows_by_cpu(drained, |n| *n);
+        let shown: Vec<_> = shown.iter().map(|(name, cpu, n)| (&**name, &**cpu, *n)).collect();
+        let rows = [("a/b", "0", 5), ("a/b", "11", 4), ("other", "0", 3), ("other", "other", 2)];
+        assert_eq!(shown, rows);
     }
 
     #[test]

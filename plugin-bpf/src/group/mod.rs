@@ -26,12 +26,14 @@
 //! | [`Summable`], [`sums!`](crate::sums) | how values of rows that become one are added |
 //! | [`by!`](crate::by) | the option `by` with a tool's dimensions |
 //! | [`Cgroups`] | ids of cgroups to paths and containers |
+//! | [`device`] | queues of one device, as interrupts name them, under one name |
 //! | [`Filter`] | which tasks the BPF program looks at (`filter.bpf.h`) |
 
 mod by;
 mod carry;
 mod cgroup;
 mod container;
+mod device;
 mod filter;
 mod groups;
 mod hierarchy;
@@ -39,6 +41,7 @@ mod names;
 mod sums;
 
 pub use cgroup::Cgroups;
+pub use device::device;
 pub use filter::Filter;
 pub use groups::Groups;
 pub use sums::Summable;

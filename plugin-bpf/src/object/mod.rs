@@ -15,6 +15,7 @@ mod threads;
 mod verdict;
 mod verify;
 
+pub use crate::exact::banks::banks as possible_cpus;
 pub(crate) use failure::{Failure, reason_of};
 pub(crate) use fetch::has_fetching_atomics;
 pub use load::Loaded;
@@ -27,7 +28,8 @@ pub(crate) use verify::processed;
 
 use crate::exact::banks::Banks;
 use crate::exact::{
-    CounterArray, Counters, Events, Histogram, Histograms, Named, Pairs, Piece, Stacks, Table,
+    CounterArray, Counters, CpuPairs, Events, Histogram, Histograms, Named, Pairs, Piece, Stacks,
+    Table,
 };
 use crate::maps::RawMap;
 use libbpf_rs::{Map, MapCore};
@@ -81,7 +83,7 @@ pub enum PieceKind {
     Histogram,
     /// `HISTOGRAMS`, `TABLE` and `STACKS`: two hashes.
     Halves,
-    /// `PAIRS`.
+    /// `PAIRS` and `CPU_PAIRS`.
     Pairs,
     /// `EVENTS`.
     Events,
@@ -175,6 +177,11 @@ impl<'a> Lent<'a> {
     #[doc(hidden)]
     pub fn pairs<K: Record, V: Record>(&self, name: &str) -> Result<Pairs<K, V>> {
         Ok(Pairs::new(self.raw(name)?))
+    }
+
+    #[doc(hidden)]
+    pub fn cpu_pairs(&self) -> Result<CpuPairs> {
+        Ok(CpuPairs::default())
     }
 
     #[doc(hidden)]

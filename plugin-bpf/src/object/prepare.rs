@@ -47,7 +47,8 @@ pub(super) fn prepare(
                 map.set_max_entries(banks())?;
                 return Ok(map.reuse_fd(cells)?);
             }
-            fit(&mut map, code, &name, perf_buffers, nmi)?;
+            let here = terms.settings.preallocated.iter().any(|map| is_of(&name, map));
+            fit(&mut map, code, &name, perf_buffers, nmi || here)?;
             let sizes = terms.settings.entries.iter();
             for (_, entries) in sizes.filter(|(map, _)| is_of(&name, map)) {
                 map.set_max_entries((*entries).max(1))?;
@@ -83,7 +84,13 @@ fn used_maps(code: &Code, programs: &BTreeSet<&'static str>) -> BTreeSet<&'stati
 }
 
 /// Size and kind of a map on this machine.
-fn fit(map: &mut OpenMapMut<'_>, code: &Code, name: &str, perf: bool, nmi: bool) -> Result<()> {
+fn fit(
+    map: &mut OpenMapMut<'_>,
+    code: &Code,
+    name: &str,
+    perf: bool,
+    preallocated: bool,
+) -> Result<()> {
     let declared = map.max_entries();
     let piece = code.pieces.iter().find(|piece| is_of(name, piece.name)).map(|piece| piece.kind);
     if declared & BANKED != 0 {
@@ -97,7 +104,11 @@ fn fit(map: &mut OpenMapMut<'_>, code: &Code, name: &str, perf: bool, nmi: bool)
     }
     let grows = piece == Some(PieceKind::Halves) || map.max_entries() != declared;
     let is_hash = map.map_type() == MapType::Hash;
-    if is_hash && !nmi && (grows || piece == Some(PieceKind::Pairs)) && allocates_anywhere() {
+    if is_hash
+        && !preallocated
+        && (grows || piece == Some(PieceKind::Pairs))
+        && allocates_anywhere()
+    {
         let flags = map.map_flags() | libbpf_sys::BPF_F_NO_PREALLOC;
         map.set_map_flags(flags)?;
     }

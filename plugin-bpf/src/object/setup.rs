@@ -16,6 +16,7 @@ pub struct Setup<O: Object> {
 pub struct Settings {
     pub(crate) entries: Vec<(&'static str, u32)>,
     pub(crate) without: Vec<&'static str>,
+    pub(crate) preallocated: Vec<&'static str>,
     pub(crate) perf_buffers: bool,
     pub(crate) cut: Option<CutKind>,
     pub(crate) rodata: Vec<u8>,
@@ -31,6 +32,13 @@ impl<O: Object> Setup<O> {
     /// Another size for a map than the declared one, in entries.
     pub fn entries(&mut self, map: O::Map, entries: u32) {
         self.settings.entries.push((map.into(), entries));
+    }
+
+    /// Takes the memory for all entries of a map when it is loaded, for programs that run where the kernel may
+    /// have none to give: in a hard interrupt a new key finds but few entries ready, and the others would be lost
+    /// as `busy`. Without this a map of many keys grows with them, since Linux 6.1.
+    pub fn preallocate(&mut self, map: O::Map) {
+        self.settings.preallocated.push(map.into());
     }
 
     /// Creates a map only if the options make use of it. Where they do not, the program must not reach it:

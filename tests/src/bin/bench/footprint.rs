@@ -2,7 +2,7 @@
 
 use crate::{cpu, dist, figure};
 use anyhow::{Context, Result, ensure};
-use std::collections::BTreeMap;
+use plugin_testing::held;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -36,20 +36,10 @@ struct Maps {
 }
 
 impl Maps {
-    /// Two descriptors of one map are one map.
-    fn of(pid: u32) -> Result<Self> {
-        let mut by_id = BTreeMap::new();
-        for descriptor in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-            let Ok(text) = fs::read_to_string(descriptor?.path()) else { continue };
-            let number = |key: &str| -> Option<u64> {
-                text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
-            };
-            if let (Some(id), Some(bytes)) = (number("map_id:"), number("memlock:")) {
-                by_id.insert(id, bytes);
-            }
-        }
+    fn of(pid: u32) -> Self {
+        let by_id = held(pid, "map_id:");
         let bytes: u64 = by_id.values().sum();
-        Ok(Self { number: by_id.len(), mib: bytes as f64 / f64::from(1 << 20) })
+        Self { number: by_id.len(), mib: bytes as f64 / f64::from(1 << 20) }
     }
 }
 
@@ -92,5 +82,5 @@ fn watch(child: &mut Child) -> Result<Seen> {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
     let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("VmRSS")?;
     let kib: f64 = rss.trim().trim_end_matches(" kB").trim().parse()?;
-    Ok(Seen { resident_mib: kib / 1024.0, cpu, seconds, maps: Maps::of(child.id())? })
+    Ok(Seen { resident_mib: kib / 1024.0, cpu, seconds, maps: Maps::of(child.id()) })
 }

@@ -7,8 +7,8 @@ mod cpu;
 mod delivery;
 mod encoding;
 mod footprint;
-mod probes;
 mod tick;
+mod tools;
 
 use anyhow::{Result, bail};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ type Part = (&'static str, fn() -> Result<()>);
 const PARTS: [Part; 6] = [
     ("encode", encoding::run),
     ("delivery", delivery::run),
-    ("runqlat", probes::run),
+    ("tools", tools::run),
     ("tick", tick::run),
     ("idle", footprint::ticks),
     ("footprint", footprint::run),
@@ -27,6 +27,10 @@ const PARTS: [Part; 6] = [
 fn main() -> Result<()> {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
     wanted.retain(|word| word != tick::WITH_MEMBARRIER);
+    // Behind it, names of tools.
+    if let Some(at) = wanted.iter().position(|word| word == "tools") {
+        wanted.truncate(at + 1);
+    }
     if let Some(unknown) = wanted.iter().find(|w| !PARTS.iter().any(|(name, _)| name == w)) {
         let known: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
         bail!("no benchmark `{unknown}`: there are {}", known.join(", "));

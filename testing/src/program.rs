@@ -1,0 +1,118 @@
+//! A tool's program run by hand, with events of a test's own making.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::RawFd;
+
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+
+/// The start of `union bpf_attr` for BPF_PROG_TEST_RUN.
+#[derive(Default)]
+#[repr(C)]
+struct TestRun {
+    fd: u32,
+    retval: u32,
+    data_size: [u32; 2],
+    data: [u64; 2],
+    repeat: u32,
+    duration: u32,
+    ctx_size: [u32; 2],
+    ctx: [u64; 2],
+    flags: u32,
+    cpu: u32,
+}
+
+/// The same for BPF_OBJ_GET_INFO_BY_FD.
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+/// Where `struct bpf_prog_info` has the program's id and its name.
+const ID: usize = 4;
+const NAME: usize = 64;
+
+/// A raw_tp program of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct RawProgram(RawFd);
+
+impl RawProgram {
+    /// The one that was loaded last under this name, of which the kernel keeps 15 characters. Do not use it when
+    /// its tool has ended.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        let name = &name.as_bytes()[..name.len().min(15)];
+        let folder = fs::read_dir("/proc/self/fd").expect("/proc").flatten();
+        let programs = folder.filter_map(|entry| {
+            let target = fs::read_link(entry.path()).ok()?;
+            let fd: RawFd = entry.file_name().to_str()?.parse().ok()?;
+            let (id, known) = target.to_str()?.ends_with("bpf-prog").then(|| info(fd))??;
+            (known == name).then_some((id, fd))
+        });
+        let name = String::from_utf8_lossy(name);
+        Self(programs.max().unwrap_or_else(|| panic!("no program {name} is loaded")).1)
+    }
+
+    /// Runs it with these arguments, on the CPU that the thread runs on.
+    ///
+    /// # Panics
+    /// The kernel does not run it.
+    pub fn run(self, arguments: &[u64]) {
+        let mut run = TestRun {
+            fd: self.0 as u32,
+            ctx_size: [size_of_val(arguments) as u32, 0],
+            ctx: [arguments.as_ptr() as u64, 0],
+            ..TestRun::default()
+        };
+        let done = bpf(BPF_PROG_TEST_RUN, &mut run);
+        assert!(done, "running a program: {}", std::io::Error::last_os_error());
+    }
+}
+
+/// Kernel memory of all BPF maps that this process holds, in bytes: what they take since Linux 6.4, before what
+/// they may take.
+#[must_use]
+pub fn map_bytes() -> u64 {
+    held(std::process::id(), "map_id:").into_values().sum()
+}
+
+/// What a process holds, by its id, with its kernel memory in bytes: maps (`map_id:`) or programs (`prog_id:`).
+/// One of several descriptors is one.
+#[must_use]
+pub fn held(process: u32, key: &str) -> BTreeMap<u64, u64> {
+    let folder = fs::read_dir(format!("/proc/{process}/fdinfo")).into_iter().flatten().flatten();
+    let objects = folder.filter_map(|entry| {
+        let text = fs::read_to_string(entry.path()).ok()?;
+        let number = |key: &str| -> Option<u64> {
+            text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+        };
+        Some((number(key)?, number("memlock:")?))
+    });
+    objects.collect()
+}
+
+/// Id and name of a program.
+fn info(fd: RawFd) -> Option<(u32, Vec<u8>)> {
+    let mut info = [0u8; 128];
+    let mut get = GetInfo { fd: fd as u32, len: 128, info: info.as_mut_ptr() as u64 };
+    if !bpf(BPF_OBJ_GET_INFO_BY_FD, &mut get) {
+        return None;
+    }
+    let id = u32::from_ne_bytes(info[ID..ID + 4].try_into().ok()?);
+    let name = info[NAME..NAME + 16].iter().copied().take_while(|b| *b != 0).collect();
+    Some((id, name))
+}
+
+/// The system call; whether it succeeded.
+fn bpf<A>(command: libc::c_long, attributes: &mut A) -> bool {
+    let attributes = std::ptr::from_mut(attributes);
+    // SAFETY: the kernel reads and writes the attributes within the size that it is told, and the memory that
+    // they point to within the sizes in them; all of it outlives the call.
+    unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<A>()) >= 0 }
+}
