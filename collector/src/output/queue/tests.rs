@@ -347,6 +347,7 @@ fn a_further_sender_begins_when_those_before_it_are_busy_and_not_before() {
         let further = scope.spawn(|| queue.take(1, &one).unwrap().lines());
         queue.push(batch(1, 10));
         thread::sleep(Duration::from_millis(50));
+        assert!(!further.is_finished(), "the first sender has nothing to do");
         let first = queue.take(0, &one).unwrap();
         queue.push(batch(2, 10));
         assert_eq!((first.lines(), further.join().unwrap()), (1, 2));

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 use system_tests::http;
 use system_tests::port::Port;
@@ -105,10 +106,17 @@ pub fn inserted(victoria: &Victoria, protocol: &str) -> Result<u64> {
     Ok(count.parse::<u64>()? / 2)
 }
 
-/// It has every line of a load.
+/// It has every line of a load. What it took last it shows to queries a little later.
 pub fn check(victoria: &Victoria, load: Load) -> Result<()> {
     for metric in ["stream_value", "stream_half"] {
-        let count = victoria.count(metric);
+        let mut count = victoria.count(metric);
+        for _ in 0..20 {
+            if count == load.lines {
+                break;
+            }
+            thread::sleep(Duration::from_millis(500));
+            count = victoria.count(metric);
+        }
         ensure!(count == load.lines, "{count} of {} in {metric}", load.lines);
     }
     Ok(())
