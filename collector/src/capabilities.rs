@@ -78,7 +78,7 @@ pub fn keep(asked: CapabilitySet, level: Level) {
     set(CapabilitySet::empty(), kept);
     let each = self::needed(CapabilitySet::empty(), given);
     log::log!(level, "capabilities: plugins hold {}, other threads none", Names(each));
-    let missing = (BPF | asked) - needed;
+    let missing = asked - BPF - needed; // of those two the privileges' own warning speaks
     if !missing.is_empty() && !needed.contains(CapabilitySet::SYS_ADMIN) {
         log::warn!("capabilities: {} not given: what needs them fails", Names(missing));
     }

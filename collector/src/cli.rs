@@ -49,9 +49,6 @@ pub struct Flags {
     /// Only warn when others may read secrets, or change plugins, the configuration or an output's folder
     #[arg(long, global = true)]
     pub allow_insecure: bool,
-    /// What the collector sends about itself and the plugins: off, brief or full [default: brief]
-    #[arg(long = "self", global = true, value_name = "HOW", value_parser = reports)]
-    pub reports: Option<Reports>,
     /// How much goes to standard error [default: info]
     #[arg(long, global = true, value_name = "LEVEL", value_parser = level())]
     pub log: Option<LevelFilter>,
@@ -82,6 +79,9 @@ pub struct CollectingFlags {
     /// A tag of every line; may be given several times. An empty value takes a tag away (host=)
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
     pub tags: Vec<(String, String)>,
+    /// What the collector sends about itself and the plugins: off, brief or full [default: brief]
+    #[arg(long = "self", value_name = "HOW", value_parser = reports)]
+    pub reports: Option<Reports>,
 }
 
 /// Commands.
@@ -122,6 +122,9 @@ pub enum Command {
         /// The same as INTERVAL, spelled as for collecting
         #[arg(long = "interval", hide = true, value_name = "DURATION", value_parser = interval)]
         flag: Option<Duration>,
+        /// What it says about itself: off, brief (what was lost) or full [default: brief]
+        #[arg(long = "self", value_name = "HOW", value_parser = reports)]
+        reports: Option<Reports>,
         #[command(flatten)]
         /// How wide.
         width: Width,
@@ -194,6 +197,7 @@ impl CollectingFlags {
             (self.stop_on_stdin_close, "--stop-on-stdin-close"),
             (!self.only.is_empty(), "--only"),
             (!self.tags.is_empty(), "--tag"),
+            (self.reports.is_some(), "--self"),
         ];
         given.into_iter().find_map(|(given, flag)| given.then_some(flag))
     }
@@ -313,14 +317,14 @@ impl Flags {
             Some(path) => Config::read(path).map_err(Usage)?,
             None => Config::default(),
         };
-        let CollectingFlags { interval, outputs, ticks, stop_on_stdin_close, only, tags } =
+        let CollectingFlags { interval, outputs, ticks, stop_on_stdin_close, only, tags, reports } =
             collecting;
         config.tags.entry("host".to_owned()).or_insert_with(hostname);
         config.tags.extend(tags);
         config.interval = interval.unwrap_or(config.interval);
         config.plugins = self.plugins.or(config.plugins);
         config.log = self.log.unwrap_or(config.log);
-        config.reports = self.reports.unwrap_or(config.reports);
+        config.reports = reports.unwrap_or(config.reports);
         if !outputs.is_empty() {
             config.outputs = outputs;
         }

@@ -42,6 +42,7 @@ fn start() -> anyhow::Result<()> {
 fn dispatch(Cli { flags, mut collecting, command }: Cli) -> anyhow::Result<u8> {
     match &command {
         Some(Command::List { only, .. }) => collecting.only.clone_from(only),
+        Some(Command::Once { reports, .. }) => collecting.reports = *reports,
         Some(Command::Check { names, outputs, .. }) => {
             collecting = CollectingFlags {
                 only: names.clone(),
@@ -65,7 +66,7 @@ fn dispatch(Cli { flags, mut collecting, command }: Cli) -> anyhow::Result<u8> {
         Some(Command::List { width, .. }) => show::list(&settings, width),
         Some(Command::Check { width, .. }) => show::check(&settings, width),
         Some(Command::Describe { name, json }) => show::describe(&settings, &name, json),
-        Some(Command::Once { name, interval, count, flag, width }) => {
+        Some(Command::Once { name, interval, count, flag, width, .. }) => {
             show::once(&settings, &name, flag.unwrap_or(interval), count, width)
         }
         Some(Command::Other(words)) => {

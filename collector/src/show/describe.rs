@@ -60,7 +60,7 @@ fn rows(field: &Field) -> Vec<[String; 4]> {
         return vec![row(&field.name, &kind, unit, &field.text)];
     }
     let names = wire_names(field.unit.suffix());
-    let [count, sum, max, p50, p90, p99, first, second, .., last] = &names[..] else {
+    let [count, sum, max, p50, p90, p99, first, second, ..] = &names[..] else {
         unreachable!("a histogram has 6 fields and 64 buckets");
     };
     let kind = "histogram";
@@ -71,6 +71,11 @@ fn rows(field: &Field) -> Vec<[String; 4]> {
         row(p50, kind, unit, "Half of the values are at most this; within 12.5 %."),
         row(p90, kind, unit, "90 % of the values are at most this."),
         row(p99, kind, unit, "99 % of the values are at most this."),
-        row(&format!("{first}, {second}, .., {last}"), kind, "", "Values by powers of two."),
+        row(
+            &format!("{first}, {second} .."),
+            kind,
+            "",
+            "Values from, and below: by powers of two.",
+        ),
     ]
 }
