@@ -54,7 +54,8 @@ fn given() -> CapabilitySet {
 }
 
 /// Gives up what none of the plugins asks for, for good: neither this thread nor one that it starts, nor a
-/// program that they execute, can have more again. To be called before there are other threads. What is
+/// program that they execute, can have more again. To be called before there are threads other
+/// than one that has given up everything ([`give_up_all`]). What is
 /// kept is logged at `level`.
 pub fn keep(asked: CapabilitySet, level: Level) {
     let (given, paranoid) = (given(), perf_event_paranoid());
@@ -67,14 +68,7 @@ pub fn keep(asked: CapabilitySet, level: Level) {
         let maximum = getrlimit(Resource::Memlock).maximum;
         let _ = setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum });
     }
-    let _ = set_no_new_privs(true);
-    let _ = clear_ambient_capability_set();
-    // Refused without CAP_SETPCAP; then what bounds us is that no program can give us more.
-    for bit in (0..u64::BITS).map(|at| CapabilitySet::from_bits_retain(1 << at)) {
-        if !kept.contains(bit) && remove_capability_from_bounding_set(bit) == Err(Errno::INVAL) {
-            break; // the kernel knows no more
-        }
-    }
+    bound(kept);
     set(CapabilitySet::empty(), kept);
     let each = self::needed(CapabilitySet::empty(), given);
     log::log!(level, "capabilities: plugins hold {}, other threads none", Names(each));
@@ -88,6 +82,24 @@ pub fn keep(asked: CapabilitySet, level: Level) {
              CAP_SYS_ADMIN, or `sysctl kernel.perf_event_paranoid=2`"
         );
     }
+}
+
+/// This thread, and what it starts, can never have more than these.
+fn bound(kept: CapabilitySet) {
+    let _ = set_no_new_privs(true);
+    let _ = clear_ambient_capability_set();
+    // Refused without CAP_SETPCAP; then what bounds us is that no program can give us more.
+    for bit in (0..u64::BITS).map(|at| CapabilitySet::from_bits_retain(1 << at)) {
+        if !kept.contains(bit) && remove_capability_from_bounding_set(bit) == Err(Errno::INVAL) {
+            break; // the kernel knows no more
+        }
+    }
+}
+
+/// For a thread that began before [`keep`]: it holds nothing from now on, and never will.
+pub fn give_up_all() {
+    bound(CapabilitySet::empty());
+    drop_all();
 }
 
 /// What a plugin's thread holds.

@@ -1,6 +1,7 @@
 //! Messages to standard error, for which nobody waits: a thread of its own writes them. While nobody reads
 //! them, some wait in memory, and those for which there is no room are counted.
 
+use crate::capabilities::give_up_all;
 use crate::process::thread_name;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
@@ -130,9 +131,10 @@ fn write_all(mut out: &File, mut message: &[u8]) {
 pub fn start() -> io::Result<()> {
     // Not the one of the standard library, whose lock would be held meanwhile.
     let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    thread::Builder::new()
-        .name(thread_name("log"))
-        .spawn(move || MESSAGES.get_or_init(Messages::default).write_to(&out))?;
+    thread::Builder::new().name(thread_name("log")).spawn(move || {
+        give_up_all();
+        MESSAGES.get_or_init(Messages::default).write_to(&out);
+    })?;
     MESSAGES.get_or_init(Messages::default);
     Ok(())
 }

@@ -75,7 +75,7 @@ fn rows(field: &Field) -> Vec<[String; 4]> {
             &format!("{first}, {second} .."),
             kind,
             "",
-            "Values from, and below: by powers of two.",
+            "Values from 0 and below 2, from 2 and below 4 and so on.",
         ),
     ]
 }

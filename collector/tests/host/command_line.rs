@@ -108,7 +108,7 @@ fn a_password_in_an_address_is_refused_and_printed_nowhere() {
     for (args, words) in [
         (&["--output", "influxdb1://u:s3cret@h:1/db"][..], "--output"),
         (&["--output=influxdb2+https://u:s3cret@h/o/b"], "--output"),
-        (&["list", "--output", "http://u:s3cret@h:1"], "unknown output kind `http`"),
+        (&["check", "--output", "http://u:s3cret@h:1"], "unknown output kind `http`"),
         (&["--config", config], "c.toml:3:7: `url`"),
     ] {
         let ended = command(dir.path(), args);
@@ -233,7 +233,8 @@ fn two_plugins_that_fill_one_table_are_a_warning() {
     bytes[at + 9..at + 16].copy_from_slice(b"another");
     fs::write(dir.path().join("libanother.so"), bytes).unwrap();
     let ended = run(dir.path(), &["--interval", "100ms", "--ticks", "1"]);
-    assert_eq!(ended.code, Some(3), "rows outside of a call are lost: {}", ended.stderr);
+    // 3 when it pushed a row outside of its call, which it does at any time.
+    assert!(matches!(ended.code, Some(0 | 3)), "{}", ended.stderr);
     assert_eq!((ended.sum("outside", "calls"), ended.sum("another", "calls")), (1, 1));
     let words = "`another` and `outside` both fill table `outside`";
     assert!(ended.stderr.contains(words), "{}", ended.stderr);
@@ -258,7 +259,9 @@ fn describe_names_the_fields_that_lines_have() {
             assert!(bucket || names.contains(&&**field), "`{field}` is not in\n{described}");
         }
     }
-    for name in ["count", "sum_us", "max_us", "p50_us", "p90_us", "p99_us", "..", "calls", "line"] {
+    for name in
+        ["count", "sum_us", "max_us", "p50_us", "p90_us", "p99_us", "bucket_2_4", "calls", "line"]
+    {
         assert!(names.contains(&name), "{name}: {names:?}");
     }
     assert!(!names.contains(&"wait"), "a name that no line has: {described}");
@@ -329,7 +332,7 @@ fn every_thread_carries_the_collectors_name() {
     command.stdin(Stdio::piped());
     let running = Running::start(command);
     running.wait_for("good: by nobody");
-    let parts = ["", "/good", "/out", "/route", "/sig", "/stdin"];
+    let parts = ["", "/good", "/log", "/out", "/route", "/sig", "/stdin"];
     assert_eq!(running.threads(), parts.map(|part| format!("collector{part}")));
     running.signal("TERM");
     assert_eq!(running.end().code, Some(0));

@@ -10,7 +10,8 @@ fn n_ticks_are_n_ticks_on_the_grid() {
     let plugins = folder(&["good", "outside"]);
     for n in [1, 3] {
         let ended = run(plugins.path(), &["--interval", "200ms", "--ticks", &n.to_string()]);
-        assert_eq!(ended.code, Some(3), "rows of `outside` were lost: {}", ended.stderr);
+        // 3 when `outside` pushed a row between two calls, which it does at any time.
+        assert!(matches!(ended.code, Some(0 | 3)), "{}", ended.stderr);
         let times: Vec<i64> = ended.table("good").map(|line| line.time_ns).collect();
         assert_eq!(times.len() as u64 + ended.sum("good", "ticks_missed"), n);
         assert!(times.iter().all(|time| time % 200_000_000 == 0), "{times:?}");
