@@ -5,9 +5,9 @@
 //! last seen.
 
 use crate::encode::Refused;
+use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 /// How long a series is kept after its last line.
@@ -31,7 +31,7 @@ struct Known {
 /// All of a plugin's.
 #[derive(Debug)]
 pub(crate) struct Series {
-    places: HashMap<Box<[u8]>, u32, Seed>,
+    places: HashMap<Box<[u8]>, u32, RandomState>,
     known: Vec<Known>,
     /// Places of `known` that nobody has.
     free: Vec<u32>,
@@ -41,7 +41,7 @@ pub(crate) struct Series {
     swept: Instant,
     /// Times of single events in this tick and the one before, by series; and with each the first later time
     /// that may be free.
-    times: [HashMap<(u32, i64), i64, Seed>; 2],
+    times: [HashMap<(u32, i64), i64, RandomState>; 2],
 }
 
 /// A series that a line of the tick's time may have.
@@ -53,15 +53,16 @@ pub(crate) enum Found {
 
 impl Series {
     pub fn new(now: Instant) -> Self {
-        let seed = Seed::random();
+        // Other in every process: names of processes are anybody's to choose.
+        let seed = RandomState::default();
         Self {
-            places: HashMap::with_hasher(seed),
+            places: HashMap::with_hasher(seed.clone()),
             known: Vec::new(),
             free: Vec::new(),
             tick: 0,
             now,
             swept: now,
-            times: [HashMap::with_hasher(seed), HashMap::with_hasher(seed)],
+            times: [HashMap::with_hasher(seed.clone()), HashMap::with_hasher(seed.clone())],
         }
     }
 
@@ -178,68 +179,6 @@ impl Series {
     }
 }
 
-/// A quick hash of short texts, other in every process: names of processes are anybody's to choose.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seed(u64);
-
-impl Seed {
-    pub fn random() -> Self {
-        Self(RandomState::new().hash_one(0u8) | 1)
-    }
-}
-
-impl BuildHasher for Seed {
-    type Hasher = Fold;
-    fn build_hasher(&self) -> Fold {
-        Fold { seed: self.0, state: self.0 }
-    }
-}
-
-/// Multiplies 16 bytes at a time and folds the halves of the product.
-#[derive(Debug)]
-pub(crate) struct Fold {
-    seed: u64,
-    state: u64,
-}
-
-impl Fold {
-    #[inline]
-    fn mix(&mut self, a: u64, b: u64) {
-        let product =
-            u128::from(a ^ self.state) * u128::from(b ^ self.seed ^ 0x9e37_79b9_7f4a_7c15);
-        self.state = (product as u64) ^ ((product >> 64) as u64);
-    }
-}
-
-impl Hasher for Fold {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) {
-        let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-        let (words, rest) = bytes.as_chunks::<8>();
-        let (pairs, odd) = words.as_chunks::<2>();
-        for [a, b] in pairs {
-            self.mix(word(a), word(b));
-        }
-        // The last 8 bytes once more, rather than a copy of those that are left.
-        let last = bytes
-            .last_chunk()
-            .map_or_else(|| rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), word);
-        self.mix(odd.first().map_or(0, word), last);
-    }
-    fn write_u32(&mut self, n: u32) {
-        self.mix(u64::from(n), 1);
-    }
-    fn write_i64(&mut self, n: i64) {
-        self.mix(n.cast_unsigned(), 2);
-    }
-    fn write_usize(&mut self, n: usize) {
-        self.mix(n as u64, 3);
-    }
-    fn finish(&self) -> u64 {
-        self.state
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,19 +243,5 @@ mod tests {
             assert_eq!(series.place_event(b"a", 7, 9).unwrap(), 7 + n);
         }
         assert!(begin.elapsed() < seconds(30), "by trying one after the other it takes minutes");
-    }
-
-    #[test]
-    fn the_hash_tells_texts_apart() {
-        let seed = Seed::random();
-        let mut seen = std::collections::HashSet::new();
-        for n in 0..10_000 {
-            assert!(
-                seen.insert(seed.hash_one(format!("runqlat_comm,comm=kworker/{n}").as_bytes()))
-            );
-        }
-        for length in 0..64 {
-            assert!(seen.insert(seed.hash_one(&vec![0u8; length][..])), "{length} zeros");
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! counter of something lost is not 0, and at every tenth tick. Counters of rows that are not sent are added to
 //! the next one, which covers their time too.
 
-use crate::series::Seed;
+use foldhash::fast::RandomState;
 use plugin_api::abi::Val;
 use plugin_api::abi_stable::std_types::RStr;
 use smallvec::SmallVec;
@@ -19,9 +19,9 @@ pub(crate) const ACTIVITY: [&str; 3] = ["runs", "run_ns", "keys"];
 const MOST: usize = 1024;
 
 /// What is known of each row.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Thin {
-    seed: Seed,
+    seed: RandomState,
     tick: u64,
     rows: HashMap<u64, Held>,
 }
@@ -39,12 +39,6 @@ struct Held {
 pub(crate) struct News<'a> {
     pub fields: SmallVec<[Val<'a>; 16]>,
     pub covered_ns: u64,
-}
-
-impl Default for Thin {
-    fn default() -> Self {
-        Self { seed: Seed::random(), tick: 0, rows: HashMap::new() }
-    }
 }
 
 impl Thin {
