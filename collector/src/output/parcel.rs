@@ -145,6 +145,13 @@ impl Parcel {
             .take_while(|slice| !slice.is_empty())
     }
 
+    /// The last line that is left, unless it is the first one too.
+    #[must_use]
+    pub fn last_of_several(&self) -> Option<&[u8]> {
+        let rest = self.items.last().filter(|_| self.lines() > 1)?.rest();
+        rest.split_inclusive(|&byte| byte == b'\n').next_back()
+    }
+
     /// How many of the lines that are left fit into so many bytes; at least one, if there is one.
     #[must_use]
     pub fn lines_within(&self, bytes: usize) -> u64 {

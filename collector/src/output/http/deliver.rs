@@ -7,7 +7,7 @@ use super::failover::Failover;
 use super::fit::Fit;
 use super::payload::Gzip;
 use super::search::{Search, Verdict};
-use super::site::{Request, Site};
+use super::site::{Request, Site, Trust};
 use super::tls::Tls;
 use super::{HttpConfig, Server};
 use crate::output::{Cause, Failure, Limits, Output, Parcel};
@@ -106,14 +106,14 @@ impl Http {
     ) -> Result<(), Failure> {
         match answer {
             Answer::Done => {
-                self.sites[at].trusted = true;
+                self.sites[at].trust = Trust::Lines;
                 self.fit.fitted(lines);
                 self.search.accepted(lines);
                 parcel.delivered(lines);
             }
             Answer::Except(refusals) => {
-                self.sites[at].trusted |= (refusals.len() as u64) < lines;
-                self.doubt(at, &refusals[0].words, deadline)?;
+                self.stored(at, (refusals.len() as u64) < lines);
+                self.doubt(at, &refusals[0].words, parcel, deadline)?;
                 self.search.named();
                 let mut at = 0;
                 for refusal in refusals {
@@ -124,16 +124,16 @@ impl Http {
                 parcel.delivered(lines - at);
             }
             Answer::Refused(words) => {
-                self.doubt(at, &words, deadline)?;
+                self.doubt(at, &words, parcel, deadline)?;
                 self.search.refused(lines, Some(lines));
                 self.give_up(parcel, lines, Cause::Rejected, &words);
             }
             Answer::Bad { dropped, words } => {
-                self.sites[at].trusted |= dropped.is_some_and(|dropped| dropped < lines);
+                self.stored(at, dropped.is_some_and(|dropped| dropped < lines));
                 let mut search = self.search.clone();
                 let verdict = search.refused(lines, dropped);
                 if verdict == Verdict::GiveUp {
-                    self.doubt(at, &words, deadline)?;
+                    self.doubt(at, &words, parcel, deadline)?;
                 }
                 self.search = search;
                 if verdict == Verdict::GiveUp {
@@ -147,7 +147,7 @@ impl Http {
             Answer::Halve(words) => {
                 self.fit.too_many(lines);
                 if lines == 1 {
-                    self.doubt(at, &words, deadline)?;
+                    self.doubt(at, &words, parcel, deadline)?;
                     self.search.accepted(1);
                     self.give_up(parcel, 1, Cause::TooLong, &words);
                 }
@@ -166,8 +166,21 @@ impl Http {
         Ok(())
     }
 
-    fn doubt(&mut self, at: usize, words: &str, deadline: Option<Instant>) -> Result<(), Failure> {
-        self.sites[at].doubt(words, &self.server, &self.credentials, deadline)
+    fn stored(&mut self, at: usize, some: bool) {
+        if some {
+            self.sites[at].trust = Trust::Lines;
+        }
+    }
+
+    fn doubt(
+        &mut self,
+        at: usize,
+        words: &str,
+        parcel: &Parcel,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failure> {
+        let another = parcel.last_of_several();
+        self.sites[at].doubt(words, another, &self.server, &self.credentials, deadline)
     }
 
     /// A URL keeps the lines. Says so when another one had them before.
@@ -187,7 +200,7 @@ impl Http {
     fn fails(&mut self, at: usize, parcel: &mut Parcel, failure: Failure) -> Result<(), Failure> {
         parcel.failed();
         // Afterwards another server may answer there, and after a person's help the lines may be good.
-        self.sites[at].trusted = false;
+        self.sites[at].trust = Trust::None;
         if !matches!(failure, Failure::Later { .. }) {
             self.search = Search::default();
         }

@@ -27,8 +27,8 @@ pub struct Site {
     awaited: bool,
     /// Why there was no answer the last time.
     unanswered: String,
-    /// Whether it has stored lines since it last failed. One that has not may be none of its kind.
-    pub trusted: bool,
+    /// What is known of it since it last failed.
+    pub trust: Trust,
 }
 
 /// What a request is, and how long it may take.
@@ -53,7 +53,7 @@ impl Site {
             absence: Absence::default(),
             awaited: false,
             unanswered: String::new(),
-            trusted: false,
+            trust: Trust::default(),
         })
     }
 
@@ -103,38 +103,87 @@ impl Site {
     }
 
     /// Asked before lines are given up: a server that has stored none so far may not be one that stores
-    /// lines. If it refuses what is surely good, no line is bad.
+    /// lines. If it refuses what is surely good, no line is bad; nor if it refuses another line of the
+    /// parcel in the same words.
     ///
     /// # Errors
     /// It does, or does not answer.
     pub fn doubt(
         &mut self,
         words: &str,
+        another: Option<&[u8]>,
         server: &Server,
         credentials: &Credentials,
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
-        if self.trusted {
-            return Ok(());
+        let hold = |why: &str| Err(Failure::Hold(anyhow!("{words}: {why}")));
+        if self.trust == Trust::None {
+            if self.takes(SURELY_GOOD, server, credentials, deadline)?.is_err() {
+                let name = name(server);
+                let why = format!("it refuses a comment too, as {name} does not");
+                return hold(&format!("{why}: check `kind` and `url`"));
+            }
+            self.trust = Trust::Comment;
         }
-        let request = Request { body: &[SURELY_GOOD], gzip: false, deadline };
+        let Some(another) = another.filter(|_| self.trust == Trust::Comment) else { return Ok(()) };
+        match self.takes(another, server, credentials, deadline)? {
+            Err(others) if alike(&others, words) => {
+                hold("it says so of each line that was tried: check `kind`, `url` and `uint`")
+            }
+            taken => {
+                if taken.is_ok() {
+                    self.trust = Trust::Lines;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a line is taken, or stores nothing as a comment does; else in which words it is refused.
+    fn takes(
+        &mut self,
+        line: &[u8],
+        server: &Server,
+        credentials: &Credentials,
+        deadline: Option<Instant>,
+    ) -> Result<Result<(), String>, Failure> {
+        let request = Request { body: &[line], gzip: false, deadline };
         let reply = self.post(&request, credentials)?;
-        match answer(server, &reply, 1, std::iter::once(SURELY_GOOD), SystemTime::now()) {
+        Ok(match answer(server, &reply, 1, std::iter::once(line), SystemTime::now()) {
             Answer::Retry { after, words } => {
                 return Err(Failure::Later { why: Error::msg(words), after });
             }
-            Answer::Done => {}
-            _ if is_of_nothing(&reply.body) => {}
-            _ => {
-                let name = name(server);
-                return Err(Failure::Hold(anyhow!(
-                    "{words}: it refuses a comment too, as {name} does not: check `kind` and `url`"
-                )));
-            }
-        }
-        self.trusted = true;
-        Ok(())
+            Answer::Done => Ok(()),
+            _ if is_of_nothing(&reply.body) => Ok(()),
+            Answer::Except(refusals) => Err(refusals.into_iter().map(|r| r.words).collect()),
+            Answer::Refused(words)
+            | Answer::Bad { words, .. }
+            | Answer::Halve(words)
+            | Answer::Denied(words)
+            | Answer::Hold(words) => Err(words),
+        })
     }
+}
+
+/// What a server has stored since it last failed. One that has stored nothing may be none of its kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Nothing, and it was not asked.
+    #[default]
+    None,
+    /// It takes a comment, of which there is nothing to store.
+    Comment,
+    /// Lines.
+    Lines,
+}
+
+/// Whether two refusals say the same, but for the lines that they quote and for numbers.
+fn alike(one: &str, other: &str) -> bool {
+    let sense = |words: &str| -> String {
+        let parts = words.split(['\'', '"', '`']).step_by(2);
+        parts.flat_map(str::chars).filter(|c| !c.is_ascii_digit()).collect()
+    };
+    sense(one) == sense(other)
 }
 
 /// How long a ping may take.
@@ -148,5 +197,17 @@ fn left(deadline: Option<Instant>) -> Result<Option<Duration>, Failure> {
     match left {
         Some(Duration::ZERO) => Err(Failure::later(anyhow!("no time is left"))),
         left => Ok(left),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_alike_when_they_differ_by_what_they_quote() {
+        let words = |line| format!("400 unable to parse '{line}': invalid number");
+        assert!(alike(&words("a v=1u 1"), &words("b v=22u 7")));
+        assert!(!alike(&words("a v=1u 1"), "400 unable to parse 'a v=1u 1': missing fields"));
     }
 }

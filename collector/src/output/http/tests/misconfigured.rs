@@ -158,3 +158,29 @@ fn what_comes_instead_of_the_answer_about_the_comment_is_obeyed() {
     output.deliver(&mut parcel, None).unwrap();
     assert_eq!(fates(&mut parcel), (0, 1, 0));
 }
+
+/// As InfluxDB 1 answers to `uint = true`.
+#[test]
+fn lines_that_are_all_refused_in_the_same_words_are_not_bad() {
+    let mended = Arc::new(AtomicBool::new(false));
+    let server = Server::start({
+        let mended = Arc::clone(&mended);
+        move |request| {
+            if request.body.starts_with('#') || mended.load(Ordering::SeqCst) {
+                return Reaction::status(204);
+            }
+            let each =
+                request.body.lines().map(|l| format!("unable to parse '{l}': invalid number"));
+            let words = each.collect::<Vec<_>>().join("\\n");
+            Reaction::Answer(400, "", format!(r#"{{"error":"{words}"}}"#))
+        }
+    });
+    let mut output = output(&server);
+    let mut parcel = parcel(&[lines(30), lines(20)]);
+    let why = held(output.deliver(&mut parcel, None));
+    assert!(why.contains("each line that was tried") && why.contains("`uint`"), "{why}");
+    assert_eq!(fates(&mut parcel), (0, 0, 0));
+    mended.store(true, Ordering::SeqCst);
+    output.deliver(&mut parcel, None).unwrap();
+    assert_eq!(fates(&mut parcel), (50, 0, 0));
+}
