@@ -16,9 +16,9 @@ use system_tests::user::become_user;
 /// Not root, and nobody who has a process here.
 const SOMEBODY: u32 = 12345;
 const NEEDED: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
-const PLUGINS: [&str; 3] = ["bootstrap", "runqlat", "bpfsample"];
+const PLUGINS: [&str; 5] = ["bootstrap", "hardirqs", "runqlat", "softirqs", "bpfsample"];
 /// Enough to start with, too few to load a BPF program.
-const FEW_FILES: u64 = 16;
+const FEW_FILES: u64 = 19;
 
 /// Who runs the collector.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -157,7 +157,7 @@ fn plugins_attach_late_and_again_with_no_more_than_they_need() {
         allow_files(running.pid(), user);
         // There may be no way at all for bpfsample here, which another test says.
         let bpfsample = std::env::var("COLLECTOR_DIST").is_ok_and(|dist| dist == "/opt/collector");
-        for plugin in &PLUGINS[..if bpfsample { 3 } else { 2 }] {
+        for plugin in &PLUGINS[..PLUGINS.len() - usize::from(!bpfsample)] {
             running.wait_until(&format!("lines of {plugin} as {user:?}"), |_| {
                 count(&lines, plugin) >= 2
             });

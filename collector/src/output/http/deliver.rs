@@ -12,7 +12,7 @@ use super::tls::Tls;
 use super::{HttpConfig, Server};
 use crate::output::{Cause, Failure, Limits, Output, Parcel};
 use anyhow::{Error, Result};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 /// An HTTP output: one request at a time, on a connection of its own.
@@ -22,7 +22,6 @@ pub struct Http {
     limits: Limits,
     /// One for each URL.
     sites: Vec<Site>,
-    failover: Failover,
     credentials: Credentials,
     /// Another attempt waits for another secret.
     denied: bool,
@@ -37,6 +36,7 @@ pub struct Http {
 pub struct Shared {
     /// Set where the URLs need it.
     pub tls: Option<Arc<Tls>>,
+    failover: Mutex<Failover>,
     dead_letters: Mutex<DeadLetters>,
 }
 
@@ -47,7 +47,13 @@ impl Shared {
     /// See [`super::open`].
     pub fn new(config: &HttpConfig) -> Result<Arc<Self>> {
         let dead_letters = DeadLetters::new(config.to_string(), config.dead_letters.as_ref())?;
-        Ok(Arc::new(Self { tls: Tls::of(config)?, dead_letters: Mutex::new(dead_letters) }))
+        let failover = Mutex::new(Failover::new(config.urls.len()));
+        let dead_letters = Mutex::new(dead_letters);
+        Ok(Arc::new(Self { tls: Tls::of(config)?, failover, dead_letters }))
+    }
+
+    fn failover(&self) -> MutexGuard<'_, Failover> {
+        self.failover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,7 +69,6 @@ impl Http {
             server: config.server.clone(),
             limits: config.batch,
             sites: config.urls.iter().map(site).collect::<Result<_>>()?,
-            failover: Failover::new(config.urls.len()),
             credentials: Credentials::new(config)?,
             denied: false,
             gzip: config.gzip.then(Gzip::default),
@@ -187,7 +192,7 @@ impl Http {
     fn works(&mut self, at: usize) {
         self.denied = false;
         let (name, url) = (&self.name, &self.sites[at].url);
-        match self.failover.worked(at, Instant::now()) {
+        match self.shared.failover().worked(at, Instant::now()) {
             Some(_) if at == 0 => {
                 log::info!("output {name}: {url} works again: its lines go there");
             }
@@ -208,7 +213,7 @@ impl Http {
             return Err(failure);
         }
         let failure = failure.at(&self.sites[at].url);
-        self.failover.failed(at, failure, Instant::now()).map_or(Ok(()), Err)
+        self.shared.failover().failed(at, failure, Instant::now()).map_or(Ok(()), Err)
     }
 
     fn give_up(&mut self, parcel: &mut Parcel, lines: u64, cause: Cause, words: &str) {
@@ -243,7 +248,7 @@ impl Output for Http {
             self.denied = true;
             return Err(Failure::Hold(why));
         }
-        let at = self.failover.next(Instant::now());
+        let at = self.shared.failover().next(Instant::now());
         parcel.goes_to(&self.sites[at].url);
         let before = parcel.lines();
         let answer = self.send(at, parcel, lines, deadline);

@@ -57,6 +57,7 @@ impl Failover {
             self.pause = (self.pause * 2).min(LONGEST);
             self.back_at = now + self.pause;
         }
+        self.failed.retain(|(failed, _)| *failed != at); // two senders may have failed there
         self.failed.push((at, why));
         (self.failed.len() >= self.count).then(|| all(std::mem::take(&mut self.failed)))
     }
