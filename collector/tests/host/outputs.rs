@@ -193,10 +193,11 @@ fn accept(listener: &UnixListener) -> BufReader<UnixStream> {
     BufReader::new(stream)
 }
 
-/// Reads lines of `good` from a socket: its calls, one after the other.
+/// Reads lines of `good` from a socket: so many calls at least, one after the other, and what was received along
+/// with them.
 fn calls(stream: &mut BufReader<UnixStream>, count: usize) -> Vec<u64> {
     let mut calls = Vec::new();
-    while calls.len() < count {
+    while calls.len() < count || !stream.buffer().is_empty() {
         let mut line = String::new();
         if stream.read_line(&mut line).unwrap() == 0 {
             break;
