@@ -102,6 +102,7 @@ fn check_threads(pid: Pid, user: User, started: bool) {
             true => [bpf, if started { bpf } else { most }],
             false => [0, 0],
         };
+        assert_eq!([*effective, *permitted], expected, "{name}: {threads:x?}");
         assert_eq!([*inheritable, *ambient], [0, 0], "{name}: {threads:x?}");
         // The thread of the messages began before it was known what the plugins need, and gave up all it could.
         let bound = *bounding == most || name == "collector/log" && *bounding == 0;
