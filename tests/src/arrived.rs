@@ -27,6 +27,32 @@ pub fn numbers_by_run(lines: &[Line], series: u64) -> BTreeMap<String, BTreeSet<
     runs
 }
 
+/// Takes away what are no lines of the plugin: `VictoriaMetrics` takes a line that a lost connection has torn for
+/// a whole one, without its last field or at another time. How many those are.
+///
+/// A run's begin is what most of its lines say.
+pub fn without_torn(lines: &mut Vec<Line>, series: u64) -> usize {
+    let begin = |line: &Line| {
+        let (Some(Value::F64(value)), Some(Value::F64(half))) =
+            (line.get("value"), line.get("half"))
+        else {
+            return None;
+        };
+        let round = (*value as i64 - 1) / series as i64;
+        (*value == *half * 2.0).then_some(line.time_ns - round * 1_000_000)
+    };
+    let mut begins = BTreeMap::<_, BTreeMap<i64, u64>>::new();
+    for line in lines.iter() {
+        let of_run = begins.entry(line.tag("run").to_owned()).or_default();
+        begin(line).into_iter().for_each(|begin| *of_run.entry(begin).or_default() += 1);
+    }
+    let most = |begins: BTreeMap<i64, u64>| Some(begins.into_iter().max_by_key(|(_, n)| *n)?.0);
+    let begins: BTreeMap<_, _> = begins.into_iter().map(|(run, b)| (run, most(b))).collect();
+    let before = lines.len();
+    lines.retain(|line| begin(line).is_some_and(|b| begins[line.tag("run")] == Some(b)));
+    before - lines.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +76,18 @@ mod tests {
             let found = std::panic::catch_unwind(|| numbers_by_run(&lines, 2));
             assert!(found.is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn torn_lines_are_told_from_whole_ones() {
+        let whole = "stream,run=a,series=0 value=1,half=0.5 1000000\n\
+                     stream,run=a,series=1 value=12,half=6 6000000\n";
+        let torn = "stream,run=a,series=1 value=12 9000000\n\
+                    stream,run=a,series=1 value=14,half=0 7000000\n\
+                    stream,run=a,series=1 value=12,half=6 600000\n\
+                    stream,run=b,series=0 value=1 600000\n";
+        let mut lines = read(format!("{torn}{whole}").as_bytes()).unwrap();
+        assert_eq!(without_torn(&mut lines, 2), 4);
+        assert_eq!(lines, read(whole.as_bytes()).unwrap());
     }
 }

@@ -3,7 +3,7 @@
 use crate::Stored;
 use crate::contract::{Contract, V2, V3};
 use crate::running::Home;
-use crate::servers::{Influx, Victoria};
+use crate::servers::{Influx, Server, Victoria};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -58,6 +58,18 @@ impl Database {
             Self::Influxdb1(influx) => influx.server.address(),
             Self::Victoriametrics(victoria) => victoria.server.address(),
             Self::Influxdb2(contract) | Self::Influxdb3(contract) => contract.address(),
+        }
+    }
+
+    /// The process of a real one.
+    ///
+    /// # Panics
+    /// It is none.
+    pub fn server(&mut self) -> &mut Server {
+        match self {
+            Self::Influxdb1(influx) => &mut influx.server,
+            Self::Victoriametrics(victoria) => &mut victoria.server,
+            Self::Influxdb2(_) | Self::Influxdb3(_) => panic!("it is no process"),
         }
     }
 

@@ -3,17 +3,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use std::{fs, io, thread};
+use std::{io, thread};
 use system_tests::database::Database;
 use system_tests::load::{Load, assert_all, pushed};
-use system_tests::port::Port;
 use system_tests::running::Home;
-use system_tests::servers::executable;
-use system_tests::wait;
-use tempfile::TempDir;
+use system_tests::servers::Tls;
 
 const LINES: u64 = 3_000;
 const LOAD: Load = Load {
@@ -149,64 +145,11 @@ fn lines_of_a_wrong_kind_go_where_the_corrected_one_leads() {
     assert_all(database.stored(), 1..=LINES);
 }
 
-/// InfluxDB 1 with TLS, which answers as most servers in Go do.
-struct Tls {
-    child: Child,
-    port: Port,
-    _folder: TempDir,
-}
-
-impl Tls {
-    fn start() -> Self {
-        let (folder, port) = (tempfile::tempdir().expect("a folder"), Port::reserve());
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
-        let path = |name: &str| folder.path().join(name);
-        fs::write(path("cert"), key.cert.pem()).expect("a certificate");
-        fs::write(path("key"), key.signing_key.serialize_pem()).expect("a key");
-        let (address, folder_path) = (port.address(), folder.path().display());
-        let config = format!(
-            r#"reporting-disabled = true
-bind-address = "127.0.0.1:0"
-[meta]
-dir = "{folder_path}/meta"
-[data]
-dir = "{folder_path}/data"
-wal-dir = "{folder_path}/wal"
-[http]
-bind-address = "{address}"
-https-enabled = true
-https-certificate = "{folder_path}/cert"
-https-private-key = "{folder_path}/key"
-[monitor]
-store-enabled = false
-"#
-        );
-        fs::write(path("influxdb.conf"), config).expect("a config file");
-        let child = Command::new(executable("influxd"))
-            .arg("-config")
-            .arg(path("influxdb.conf"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let tls = Self { child, port, _folder: folder };
-        wait::until("the server to listen", || TcpStream::connect(tls.port.address()).is_ok());
-        tls
-    }
-}
-
-impl Drop for Tls {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn http_to_a_port_for_https_waits_for_a_person() {
     let tls = Tls::start();
     corrected(
-        tls.port.address(),
+        tls.address(),
         &Database::influxdb1(),
         &[
             "400 Client sent an HTTP request to an HTTPS server",

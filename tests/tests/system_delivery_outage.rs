@@ -8,7 +8,7 @@ use system_tests::database::Database;
 use system_tests::faults::{Mode, Proxy};
 use system_tests::load::{Load, assert_all, assert_all_of, pushed, whole};
 use system_tests::running::{Home, Running};
-use system_tests::servers::{Server, Victoria};
+use system_tests::servers::Victoria;
 use system_tests::wait;
 
 /// How long each fault lasts, counted in lines that are made meanwhile.
@@ -95,9 +95,9 @@ impl Scene {
 
     /// `kill -9` and a new start of the server, under load.
     fn crash(&mut self) {
-        server(&mut self.database).kill9();
+        self.database.server().kill9();
         self.bear();
-        server(&mut self.database).start();
+        self.database.server().start();
         self.recover();
     }
 
@@ -124,14 +124,6 @@ const WORKS: &str = "works again";
 
 fn is_failing(said: &str) -> bool {
     said.rfind(FAILS) > said.rfind(WORKS)
-}
-
-fn server(database: &mut Database) -> &mut Server {
-    match database {
-        Database::Influxdb1(influx) => &mut influx.server,
-        Database::Victoriametrics(victoria) => &mut victoria.server,
-        Database::Influxdb2(_) | Database::Influxdb3(_) => panic!("it is no process"),
-    }
 }
 
 #[test]
@@ -166,7 +158,7 @@ fn victoriametrics_has_every_line_after_every_kind_of_outage() {
     victoria.server.kill9();
     scene.proxy.set(Mode::Pass);
     scene.hold();
-    server(&mut scene.database).start();
+    scene.database.server().start();
     scene.recover();
     assert!(twice > 0, "no request was served without that anybody heard of it");
     let (database, made) = scene.end("victoriametrics");

@@ -1,10 +1,12 @@
 //! The databases that people run, as processes on the loopback, each with data of its own.
 
 mod influx;
+mod tls;
 mod victoria;
 mod vmagent;
 
 pub use influx::{DATABASE, Influx, Login};
+pub use tls::Tls;
 pub use victoria::{Sample, Victoria};
 pub use vmagent::Vmagent;
 

@@ -7,6 +7,7 @@ mod cpu;
 mod delivery;
 mod encoding;
 mod footprint;
+mod soak;
 mod tick;
 mod tools;
 
@@ -15,9 +16,10 @@ use std::path::PathBuf;
 
 type Part = (&'static str, fn() -> Result<()>);
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("encode", encoding::run),
     ("delivery", delivery::run),
+    ("soak", soak::run),
     ("tools", tools::run),
     ("tick", tick::run),
     ("idle", footprint::ticks),
@@ -27,8 +29,8 @@ const PARTS: [Part; 6] = [
 fn main() -> Result<()> {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
     wanted.retain(|word| word != tick::WITH_MEMBARRIER);
-    // Behind it, names of tools.
-    if let Some(at) = wanted.iter().position(|word| word == "tools") {
+    // Behind them, names of tools, and how many seconds.
+    if let Some(at) = wanted.iter().position(|word| ["tools", "soak"].contains(&&**word)) {
         wanted.truncate(at + 1);
     }
     if let Some(unknown) = wanted.iter().find(|w| !PARTS.iter().any(|(name, _)| name == w)) {
