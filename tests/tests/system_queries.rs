@@ -23,7 +23,8 @@ const GROUP_NS: i64 = 10_000_000_000;
 fn queries(language: &str) -> BTreeMap<String, String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let readme = fs::read_to_string(path.join("README.md")).expect("the README");
-    let mut blocks = readme.split(&format!("```{language}\n")).skip(1);
+    let fence = format!("```{language}\n");
+    let mut blocks = readme.split(&fence).skip(1);
     let (block, more) = (blocks.next(), blocks.next());
     let block = block.and_then(|rest| rest.split("```").next());
     let block = block.unwrap_or_else(|| panic!("no block ```{language}"));

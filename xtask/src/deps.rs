@@ -30,7 +30,7 @@ type Package = (Need, &'static str, [&'static str; 5]);
 
 /// What for, and what Debian, Fedora, Arch, openSUSE and Alpine call it.
 #[rustfmt::skip]
-const PACKAGES: [Package; 14] = [
+const PACKAGES: [Package; 15] = [
     (Need::Build, "compiles the BPF programs",
         ["clang"; 5]),
     (Need::Build, "llvm-strip: takes the debug sections out of BPF objects",
@@ -57,6 +57,8 @@ const PACKAGES: [Package; 14] = [
         ["rt-tests", "realtime-tests", "rt-tests", "rt-tests", "rt-tests"]),
     (Need::Test, "systemd-analyze: rates the unit of the service; nothing of it is started",
         ["systemd", "systemd", "systemd", "systemd", NONE]),
+    (Need::Test, "asks the databases in the script of the first hour",
+        ["curl"; 5]),
     (Need::Test, "runqlat and others, to compare with",
         ["libbpf-tools", "libbpf-tools", "libbpf-tools", "libbpf-tools", "bcc-tools"]),
 ];
