@@ -26,8 +26,10 @@ pub fn is_fresh(generated: &Path, source: &Path, depfile: &Path) -> bool {
     let time = |path: &Path| fs::metadata(path).and_then(|file| file.modified());
     let (Ok(made), true) = (time(generated), depfile.exists()) else { return false };
     let older = |path: &Path| time(path).is_ok_and(|changed| changed < made);
+    // It may have been linked just before it began; and no newer one while it compiled.
+    let script = || time(&env::current_exe()?).map(|linked| linked <= made + COARSE);
     older(source)
-        && env::current_exe().is_ok_and(|script| older(&script))
+        && script().unwrap_or(false)
         && headers(depfile).iter().all(|header| older(Path::new(header)))
 }
 
