@@ -79,7 +79,9 @@ macro_rules! skeleton {
 pub mod prelude {
     pub use crate::{
         Attached, Hook, Hooks, Links, Lost, PerfEvent, Rate, Setup, Target, Timeline, Tool, by,
-        exit_status, export_tool, group::Groups, possible_cpus, skeleton, sums, text,
+        exit_status, export_tool,
+        group::{Filter, Groups},
+        possible_cpus, skeleton, sums, text,
     };
     pub use plugin_api::prelude::*;
 }

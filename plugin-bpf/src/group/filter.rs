@@ -11,19 +11,7 @@ const COMM_LEN: usize = 16;
 /// Which tasks a tool looks at, as `filter.bpf.h` tests it in the kernel: by process, by name and by cgroup.
 /// What is not set wants everything; of several, all must match.
 ///
-/// A tool whose BPF program includes that header sets it as the first value of the map
-/// `.rodata.unity_filter`, before the object is loaded:
-///
-/// ```
-/// use plugin_bpf::group::Filter;
-///
-/// # fn main() -> plugin_api::Result<()> {
-/// let filter = Filter::default().tgids(&[1, 4711])?.comms(&["nginx"])?;
-/// // open.maps.rodata_unity_filter.set_initial_value(filter.as_bytes())?;
-/// assert_eq!(filter.as_bytes().len(), 216);
-/// # Ok(())
-/// # }
-/// ```
+/// A tool whose BPF program includes that header hands it to [`Setup::filter`](crate::Setup::filter).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Filter {
@@ -42,6 +30,34 @@ unsafe impl crate::Record for Filter {}
 const _: () = assert!(size_of::<Filter>() == 8 + 4 * 4 + 4 * TGIDS + COMM_LEN * COMMS);
 
 impl Filter {
+    /// The options `pid`, `comm` and `cgroup`, as tools have them:
+    ///
+    /// ```
+    /// plugin_api::options! {
+    ///     /// What `[plugin.demo]` takes.
+    ///     pub struct Options {
+    ///         /// Only these processes, at most 16, by their ids in the initial namespace; empty: all.
+    ///         pid: Vec<u64> [1..=4_194_304] = Vec::new(),
+    ///         /// Only threads with these names, at most 8; empty: all.
+    ///         comm: Vec<String> = Vec::new(),
+    ///         /// Only this cgroup and those below it, such as `/system.slice`; empty: all.
+    ///         cgroup: String = String::new(),
+    ///     }
+    /// }
+    /// # use plugin_bpf::group::Filter;
+    /// # let options = <Options as plugin_api::Options>::from_json("{}").unwrap();
+    /// let filter = Filter::of(&options.pid, &options.comm, &options.cgroup);
+    /// assert_eq!(filter.unwrap(), Filter::default());
+    /// ```
+    ///
+    /// # Errors
+    /// There are too many, or no task can match.
+    pub fn of(pid: &[u64], comm: &[String], cgroup: &str) -> Result<Self> {
+        let id = |id: &u64| u32::try_from(*id).with_context(|| format!("pid: {id} is no process"));
+        let tgids = pid.iter().map(id).collect::<Result<Vec<_>>>()?;
+        Self::default().tgids(&tgids)?.comms(comm)?.cgroup(cgroup)
+    }
+
     /// Only threads of these processes, at most 16, by their ids in the initial namespace. None: any.
     ///
     /// # Errors
@@ -130,6 +146,7 @@ mod tests {
     #[test]
     fn what_cannot_match_is_refused_with_what_can() {
         let filter = Filter::default();
+        assert!(refused(Filter::of(&[1 << 32], &[], "")).contains("4294967296 is no process"));
         assert!(refused(filter.tgids(&[1; 17])).contains("at most 16"));
         assert!(refused(filter.comms(&["a"; 9])).contains("at most 8"));
         assert!(refused(filter.comms(&["systemd-networkd"])).contains("write \"systemd-network\""));
