@@ -1,5 +1,7 @@
 //! The names of errors.
 
+use crate::CounterArray;
+use crate::group::Groups;
 use std::borrow::Cow;
 
 /// The kernel's own errors (include/linux/errno.h), which system calls and functions return to it and seldom to
@@ -52,6 +54,17 @@ names! {
 pub fn name(number: u32) -> Cow<'static, str> {
     let known = NAMES.iter().chain(&KERNEL).find(|(known, _)| *known == number);
     known.map_or_else(|| format!("E{number}").into(), |(_, name)| (*name).into())
+}
+
+/// What a `COUNTER_ARRAY` counted by error number (`counters_add(&errnos, -ret, 1)`): the sum, and the rows of the
+/// 20 most frequent errors and `other`.
+///
+/// 532 counters are enough: the kernel knows no higher number, and a file system of FUSE may answer one below 512.
+pub fn take(errnos: &mut CounterArray) -> (u64, Vec<(Cow<'static, str>, u64)>) {
+    let counts: Vec<_> = errnos.take_all().collect();
+    let named = counts.iter().map(|(number, n)| (name(*number as u32), *n));
+    let rows = Groups::default().rows(named, |n| *n);
+    (counts.iter().map(|(_, n)| n).sum(), rows)
 }
 
 #[cfg(test)]
