@@ -1,7 +1,7 @@
 //! The host: loads plugins, calls each once per tick, and sends what they say as InfluxDB line protocol.
 //!
 //! The way of the data, one direction: a plugin's thread ([`runner`]) calls it; each row is encoded at once
-//! ([`sink`], [`encoder`]); the lines of a call are a [`batch`] for each [`form`]; the router hands it to every
+//! ([`sink`], [`encoder`]); the lines of a call are a [`batch`] for each [`form`]; it is handed to every
 //! [`output`] of that form, each with a queue and a thread of its own. The main thread ([`run`]) watches, keeps time and reports
 //! ([`metrics`]).
 

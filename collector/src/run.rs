@@ -1,27 +1,23 @@
 //! The collector at work: everything is started, ticks go by, everything is ended.
 
-use crate::batch::{Batch, Batches, CHANNEL, Message};
 use crate::capabilities::{self, CapabilitySet};
 use crate::cli::{Settings, Usage};
-use crate::encoder::Page;
 use crate::folder;
-use crate::form::Form;
 use crate::load::Plugin;
 use crate::metrics::{Metrics, Subject};
-use crate::output::{Outlet, route};
-use crate::process::{Stream, closed_at_start, exit_now, thread_name, trim_memory};
+use crate::output::{Outlet, Routes};
+use crate::process::{Stream, closed_at_start, exit_now, trim_memory};
 use crate::schedule::{End, Schedule};
 use crate::signals::{self, HangUp, Told};
 use crate::start::{Starter, open_outlets, warn_of_sections_without_plugin};
 use crate::stop::{Order, Stopper, stop};
 use crate::tick::Now;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select, unbounded};
 use log::Level;
 use plugin_api::{Tick, privileges};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -58,14 +54,8 @@ pub fn run(settings: &Settings) -> Result<u8> {
     let told = signals::listen(HangUp::of_collecting(), settings.stop_on_stdin_close)?;
     let (gone_sender, gone) = unbounded();
     let outlets = open_outlets(settings, &gone_sender)?;
-    let (batches, receiver) = bounded(CHANNEL);
-    start_router(receiver, &outlets)?;
-    let mut forms: Vec<Form> = Vec::new();
-    for form in outlets.iter().map(Outlet::form) {
-        if !forms.contains(&form) {
-            forms.push(form);
-        }
-    }
+    let routes = Routes::to(&outlets);
+    let forms = routes.forms();
 
     let (stopper, stop) = stop();
     let (ready_sender, ready) = bounded(0);
@@ -74,7 +64,7 @@ pub fn run(settings: &Settings) -> Result<u8> {
     let mut starter = Starter {
         settings,
         forms: &forms,
-        batches: batches.clone(),
+        routes: routes.clone(),
         stop,
         ready: ready_sender,
         gate,
@@ -103,7 +93,7 @@ pub fn run(settings: &Settings) -> Result<u8> {
         seq: 0,
         subjects,
         outlets,
-        batches,
+        routes,
         told,
         gone,
     };
@@ -119,18 +109,6 @@ pub fn run(settings: &Settings) -> Result<u8> {
     Ok(collector.end(end, stopper, &done))
 }
 
-fn start_router(batches: Receiver<Message>, outlets: &[Outlet]) -> Result<()> {
-    let queues: Vec<_> = outlets.iter().map(|outlet| (outlet.form(), outlet.queue())).collect();
-    thread::Builder::new()
-        .name(thread_name("route"))
-        .spawn(move || {
-            capabilities::drop_all();
-            route(&batches, &queues);
-        })
-        .context("starting the router's thread")?;
-    Ok(())
-}
-
 /// The main thread's part.
 struct Collector {
     metrics: Metrics,
@@ -139,7 +117,7 @@ struct Collector {
     seq: u64,
     subjects: Vec<Subject>,
     outlets: Vec<Outlet>,
-    batches: Batches,
+    routes: Routes,
     told: Told,
     gone: Receiver<()>,
 }
@@ -209,10 +187,7 @@ impl Collector {
         let tick = Tick { seq: self.seq, time_ns, elapsed_ns };
         self.seq += 1;
         let pages = self.metrics.take(tick, &self.subjects, &self.outlets);
-        for Page { form, lines, bytes } in pages.into_iter().filter(|page| page.lines > 0) {
-            let batch = Batch { plugin: "collector".into(), tick, lines, bytes };
-            let _ = self.batches.send(Message::Batch(form, Arc::new(batch)));
-        }
+        self.routes.send(&"collector".into(), tick, pages);
     }
 
     /// Ends plugins, then outputs, each within its time.
@@ -230,7 +205,7 @@ impl Collector {
         if let Some(time_ns) = report {
             self.report(time_ns);
         }
-        let _ = self.batches.send(Message::End(end_by));
+        self.routes.close(end_by);
         while !self.outlets.iter().all(Outlet::finished) && Instant::now() < end_by {
             thread::sleep(Duration::from_millis(1));
         }

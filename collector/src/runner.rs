@@ -1,10 +1,9 @@
 //! One thread per plugin: `init`, `call` and `deinit` always on it, ticks on the grid, failures healed.
 
-use crate::batch::{Batch, Batches, Message};
 use crate::capabilities::{CapabilitySet, Held};
-use crate::encoder::Page;
 use crate::health::{Health, Next, State};
 use crate::ledger::Ledger;
+use crate::output::Routes;
 use crate::process::{thread_name, trim_memory};
 use crate::sink::Sink;
 use crate::stop::{Order, Stop};
@@ -36,8 +35,8 @@ pub struct Runner {
     pub sink: &'static Sink,
     /// Its books.
     pub ledger: Arc<Ledger>,
-    /// Where its batches go.
-    pub batches: Batches,
+    /// Where its lines go.
+    pub routes: Routes,
     /// The order to end.
     pub stop: Stop,
     /// Dropped after the first `init`, whatever came of it.
@@ -154,12 +153,7 @@ impl Runner {
         let closed = self.sink.close();
         let bytes = closed.pages.iter().map(|page| page.bytes.len()).sum();
         self.ledger.call_ends(Instant::now(), closed.rows, bytes, &result);
-        let plugin: Arc<str> = self.ledger.name().into();
-        for Page { form, lines, bytes } in closed.pages.into_iter().filter(|page| page.lines > 0) {
-            let batch = Batch { plugin: Arc::clone(&plugin), tick, lines, bytes };
-            // Fails when this call outlived the collector's patience, which then ends the process.
-            let _ = self.batches.send(Message::Batch(form, Arc::new(batch)));
-        }
+        self.routes.send(&self.ledger.name().into(), tick, closed.pages);
         match result {
             Ok(()) => {
                 health.succeeded();

@@ -1,6 +1,5 @@
 //! Starting outputs and plugins.
 
-use crate::batch::Batches;
 use crate::cli::{Settings, Usage};
 use crate::config::{Config, options};
 use crate::encode::Tags;
@@ -9,7 +8,7 @@ use crate::ledger::Ledger;
 use crate::load::{Plugin, Refusal};
 use crate::metrics::Subject;
 use crate::nearest::{did_you_mean, nearest};
-use crate::output::{Outlet, OutputConfig, spool};
+use crate::output::{Outlet, OutputConfig, Routes, spool};
 use crate::runner::Runner;
 use crate::sink::{Sink, Terms};
 use crate::stop::Stop;
@@ -68,8 +67,8 @@ pub struct Starter<'a> {
     pub settings: &'a Settings,
     /// The forms that outputs ask for, each once.
     pub forms: &'a [Form],
-    /// Where batches go.
-    pub batches: Batches,
+    /// Where lines go.
+    pub routes: Routes,
     /// The order to end.
     pub stop: Stop,
     /// Dropped by each that has started.
@@ -136,7 +135,7 @@ impl Starter<'_> {
             ticks: self.settings.ticks.filter(|_| interval == base),
             sink,
             ledger,
-            batches: self.batches.clone(),
+            routes: self.routes.clone(),
             stop: self.stop.clone(),
             ready: Some(self.ready.clone()),
             gate: self.gate.clone(),

@@ -60,8 +60,6 @@ pub struct Encoder {
     end: Vec<u8>,
     /// Measurement and tags of the row.
     key: Vec<u8>,
-    /// Its sums, the row's values included.
-    sums_now: Vec<u64>,
     /// The end of a line of another time.
     other_end: Vec<u8>,
 }
@@ -80,7 +78,6 @@ impl Encoder {
             tick: Tick { seq: 0, time_ns: 0, elapsed_ns: 0 },
             end: Vec::new(),
             key: Vec::new(),
-            sums_now: Vec::new(),
             other_end: Vec::new(),
         }
     }
@@ -179,11 +176,11 @@ impl Encoder {
         covered_ns: u64,
         room: Room,
     ) -> Result<(), Refused> {
-        let Self { schemas, pages, series, tick, key, sums_now, other_end, .. } = self;
+        let Self { schemas, pages, series, tick, key, other_end, .. } = self;
         let row = Encoded::new(schemas, id, tags, fields, key)?;
         let time_ns = time_of(TICK_TIME, tick)?;
         let alike = |a: u32, b: u32| a == b || schemas[a as usize].overlaps(&schemas[b as usize]);
-        let found = series.find(row.key, id, room.series, alike)?;
+        let entered = series.enter(row.key, id, room.series, alike)?;
         let end = if covered_ns == tick.elapsed_ns {
             &self.end
         } else {
@@ -191,13 +188,22 @@ impl Encoder {
             end_of_line(Some(covered_ns), time_ns, other_end);
             &*other_end
         };
-        let sums = self
-            .accumulates
-            .then(|| Sums::add(&row, series.before(found), sums_now, time_ns, covered_ns));
-        row.write(pages, end, sums.as_ref(), room.bytes)?;
-        let sums: &[u64] = if self.accumulates { sums_now } else { &[] };
-        series.commit(found, &self.key, id, time_ns, sums);
-        Ok(())
+        let written = if self.accumulates {
+            let (last_ns, counted) = series.counted(entered);
+            let sums = Sums::add(&row, last_ns, counted, time_ns, covered_ns);
+            let written = row.write(pages, end, Some(&sums), room.bytes);
+            if written.is_err() {
+                row.take_back(counted);
+            }
+            written
+        } else {
+            row.write(pages, end, None, room.bytes)
+        };
+        match written {
+            Ok(()) => series.commit(entered, id, time_ns),
+            Err(_) => series.leave(entered),
+        }
+        written
     }
 
     /// A single event: its values stay as they are.

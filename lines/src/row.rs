@@ -3,6 +3,7 @@
 use crate::encode::{BUCKET_FIELD, Field, Refused, Schema, Splits, end_of_line, split_of};
 use crate::encoder::Page;
 use crate::form::{Buckets, Counters};
+use crate::series::Counted;
 use plugin_api::abi::Val;
 use plugin_api::abi_stable::std_types::RStr;
 use plugin_api::histogram::{BUCKETS, bucket};
@@ -21,10 +22,10 @@ pub(crate) struct Encoded<'a> {
 
 /// What a series has summed up.
 pub(crate) struct Sums<'a> {
-    /// Without this row; missing ones are 0.
-    before: &'a [u64],
-    /// With it.
+    /// This row included; missing ones are 0.
     now: &'a [u64],
+    /// The row's values.
+    added: &'a [Val<'a>],
     /// The tick before had no line of the series.
     returns: bool,
     /// The begin of the time that the row covers.
@@ -38,12 +39,15 @@ pub(crate) struct Sums<'a> {
 /// what came since (measured with 1.79).
 const LOOK_BACK_NS: i64 = 300_000_000_000;
 
+/// Sums stay below 2^63: every database can hold that.
+const MOST: u64 = u64::MAX >> 1;
+
 impl<'a> Sums<'a> {
-    /// Adds a row to what its series has summed up; `last_ns` is the time of the series' line before.
+    /// Adds a row to what its series has counted; `last_ns` is the time of the series' line before.
     pub fn add(
-        row: &Encoded<'_>,
-        (last_ns, before): (Option<i64>, &'a [u64]),
-        now: &'a mut Vec<u64>,
+        row: &Encoded<'a>,
+        last_ns: Option<i64>,
+        counted: &'a mut Counted,
         time_ns: i64,
         covered_ns: u64,
     ) -> Self {
@@ -52,10 +56,11 @@ impl<'a> Sums<'a> {
         let gap_ns = last_ns.map(|last| begin_ns.saturating_sub(last));
         // Ticks are late by less than half of what they cover, or the begin is true all the same.
         let returns = gap_ns.is_none_or(|gap| gap > covered_ns / 2);
-        let forgotten = gap_ns.is_some_and(|gap| gap > LOOK_BACK_NS);
-        let before = if forgotten { &[] } else { before };
-        let any_begins = row.add_up(before, now, returns);
-        Self { before, now, returns, begin_ns, any_begins }
+        if gap_ns.is_some_and(|gap| gap > LOOK_BACK_NS) {
+            counted.clear();
+        }
+        let any_begins = row.add_up(counted, returns);
+        Self { now: counted, added: row.fields, returns, begin_ns, any_begins }
     }
 
     /// With this row.
@@ -64,8 +69,10 @@ impl<'a> Sums<'a> {
     }
 
     /// Without it, and with it.
-    fn both(&self, field: &Field) -> (u64, u64) {
-        (self.before.get(field.sum).copied().unwrap_or(0), self.now(field))
+    fn both(&self, index: usize, field: &Field) -> (u64, u64) {
+        let now = self.now(field);
+        let Some(Val::U64(added)) = self.added.get(index) else { return (now, now) };
+        (now.wrapping_sub(*added) & MOST, now)
     }
 
     /// Whether the sum before has to be on record for the increase to be seen.
@@ -91,23 +98,29 @@ impl<'a> Encoded<'a> {
         Ok(Self { table, key, splits, fields })
     }
 
-    /// Sums with this row's values, which stay below 2^63: every database can hold that. Whether one of them
-    /// begins, or goes on in a series that returns.
-    fn add_up(&self, before: &[u64], now: &mut Vec<u64>, returns: bool) -> bool {
-        now.clear();
-        now.extend_from_slice(before);
+    /// Adds this row's values to sums. Whether one of these begins, or goes on in a series that returns.
+    fn add_up(&self, sums: &mut Counted, returns: bool) -> bool {
         let mut begins = false;
         for (field, value) in self.table.fields.iter().zip(self.fields) {
             if let (true, Val::U64(value)) = (field.counter, value) {
-                if now.len() <= field.sum {
-                    now.resize(field.sum + 1, 0);
+                if sums.len() <= field.sum {
+                    sums.resize(field.sum + 1, 0);
                 }
-                let sum = &mut now[field.sum];
+                let sum = &mut sums[field.sum];
                 begins |= *value > 0 && (returns || *sum == 0);
-                *sum = sum.wrapping_add(*value) & (u64::MAX >> 1);
+                *sum = sum.wrapping_add(*value) & MOST;
             }
         }
         begins
+    }
+
+    /// Takes this row's values out of sums again.
+    pub fn take_back(&self, sums: &mut Counted) {
+        for (field, value) in self.table.fields.iter().zip(self.fields) {
+            if let (true, Val::U64(value)) = (field.counter, value) {
+                sums[field.sum] = sums[field.sum].wrapping_sub(*value) & MOST;
+            }
+        }
     }
 
     /// Writes the row's lines on each page.
@@ -180,12 +193,15 @@ impl<'a> Encoded<'a> {
         }
         let mut end = Vec::new();
         end_of_line(None, sums.begin_ns, &mut end);
-        self.line(page, &end, |_, field| {
-            let both = sums.both(field);
+        self.line(page, &end, |index, field| {
+            let both = sums.both(index, field);
             if field.counter && sums.begins(both) { Val::U64(both.0) } else { Val::None }
         })?;
         let Some(first) = self.table.buckets else { return Ok(()) };
-        let both = |number: usize| sums.both(&self.table.fields[first + number]);
+        let both = |number: usize| {
+            let index = first + number;
+            sums.both(index, &self.table.fields[index])
+        };
         match page.form.histogram {
             Buckets::Fields => {}
             Buckets::Le if !sums.returns => {} // all of them are there since the first line

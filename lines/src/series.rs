@@ -6,8 +6,10 @@
 
 use crate::encode::Refused;
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
 /// How long a series is kept after its last line.
@@ -15,28 +17,38 @@ pub const KEPT: Duration = Duration::from_secs(3600);
 /// Between two looks for series that are no longer kept.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// What a series' counters have summed up, by the numbers that the encoder gave them; missing ones are 0.
+pub(crate) type Counted = SmallVec<[u64; 4]>;
+
 /// What is known of a series.
 #[derive(Debug)]
 struct Known {
+    /// Measurement and tags; empty in a place that nobody has.
+    key: Box<[u8]>,
     seen: Instant,
     /// The tick in which it last had a line of the tick's time, and the schemas of those lines.
     tick: u64,
     schemas: SmallVec<[u32; 2]>,
     /// The time of its last line of a tick.
     time_ns: Option<i64>,
-    /// What its counters have summed up, by the numbers that the encoder gave them; missing ones are 0.
-    sums: SmallVec<[u64; 4]>,
+    counted: Counted,
+    /// The place of the series whose line came behind its own; the next tick's is likely to do so too.
+    next: u32,
 }
 
 /// All of a plugin's.
 #[derive(Debug)]
 pub(crate) struct Series {
-    places: HashMap<Box<[u8]>, u32, RandomState>,
+    /// The places of those that are kept, by their keys.
+    places: HashTable<u32>,
+    hasher: RandomState,
     known: Vec<Known>,
     /// Places of `known` that nobody has.
     free: Vec<u32>,
     /// Counts the ticks.
     tick: u64,
+    /// The place of the last line's series.
+    last: u32,
     now: Instant,
     swept: Instant,
     /// Times of single events in this tick and the one before, by series; and with each the first later time
@@ -44,11 +56,12 @@ pub(crate) struct Series {
     times: [HashMap<(u32, i64), i64, RandomState>; 2],
 }
 
-/// A series that a line of the tick's time may have.
+/// A series that a line may have.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Found {
-    New,
-    At(u32),
+pub(crate) struct Entered {
+    place: u32,
+    /// It has had no line.
+    new: bool,
 }
 
 impl Series {
@@ -56,13 +69,15 @@ impl Series {
         // Other in every process: names of processes are anybody's to choose.
         let seed = RandomState::default();
         Self {
-            places: HashMap::with_hasher(seed.clone()),
+            places: HashTable::new(),
+            hasher: seed.clone(),
             known: Vec::new(),
             free: Vec::new(),
             tick: 0,
+            last: 0,
             now,
             swept: now,
-            times: [HashMap::with_hasher(seed.clone()), HashMap::with_hasher(seed.clone())],
+            times: [HashMap::with_hasher(seed.clone()), HashMap::with_hasher(seed)],
         }
     }
 
@@ -80,11 +95,11 @@ impl Series {
         if now.saturating_duration_since(self.swept) >= SWEEP {
             self.swept = now;
             let (known, free) = (&mut self.known, &mut self.free);
-            self.places.retain(|_, place| {
+            self.places.retain(|place| {
                 let known = &mut known[*place as usize];
                 let keep = now.saturating_duration_since(known.seen) < KEPT;
                 if !keep {
-                    known.sums = SmallVec::new();
+                    known.vacate();
                     free.push(*place);
                 }
                 keep
@@ -92,43 +107,33 @@ impl Series {
         }
     }
 
-    /// The series of a line of the tick's time. `alike` tells whether two schemas share a field.
-    pub fn find(
-        &self,
+    /// The series of a line of the tick's time; a new one too, if there is room for it. `alike` tells whether two
+    /// schemas share a field. [`Series::commit`] or [`Series::leave`] follows.
+    pub fn enter(
+        &mut self,
         key: &[u8],
         schema: u32,
         cap: usize,
         alike: impl Fn(u32, u32) -> bool,
-    ) -> Result<Found, Refused> {
-        let Some(&place) = self.places.get(key) else { return self.room(cap).map(|()| Found::New) };
-        let known = &self.known[place as usize];
+    ) -> Result<Entered, Refused> {
+        let entered = self.place(key, cap)?;
+        let known = &self.known[entered.place as usize];
         if known.tick == self.tick && known.schemas.iter().any(|other| alike(*other, schema)) {
             return Err(Refused::Duplicate);
         }
-        Ok(Found::At(place))
-    }
-
-    fn room(&self, cap: usize) -> Result<(), Refused> {
-        if self.places.len() < cap { Ok(()) } else { Err(Refused::Series) }
+        Ok(entered)
     }
 
     /// The time of its last line of a tick, if it had one, and what it has summed up.
-    pub fn before(&self, found: Found) -> (Option<i64>, &[u64]) {
-        match found {
-            Found::New => (None, &[]),
-            Found::At(place) => {
-                let known = &self.known[place as usize];
-                (known.time_ns, &known.sums)
-            }
-        }
+    pub fn counted(&mut self, at: Entered) -> (Option<i64>, &mut Counted) {
+        let known = &mut self.known[at.place as usize];
+        (known.time_ns, &mut known.counted)
     }
 
-    /// A line of the tick's time was taken; `sums` are the new ones, or none.
-    pub fn commit(&mut self, found: Found, key: &[u8], schema: u32, time_ns: i64, sums: &[u64]) {
-        let place = match found {
-            Found::New => self.add(key),
-            Found::At(place) => place,
-        };
+    /// A line of the tick's time was taken.
+    pub fn commit(&mut self, Entered { place, .. }: Entered, schema: u32, time_ns: i64) {
+        self.known[self.last as usize].next = place;
+        self.last = place;
         let known = &mut self.known[place as usize];
         known.seen = self.now;
         known.time_ns = Some(time_ns);
@@ -137,20 +142,24 @@ impl Series {
             known.schemas.clear();
         }
         known.schemas.push(schema);
-        if known.sums.len() == sums.len() {
-            known.sums.copy_from_slice(sums);
-        } else {
-            known.sums = SmallVec::from_slice(sums);
+    }
+
+    /// The line was refused: a new series that has none is forgotten.
+    pub fn leave(&mut self, Entered { place, new }: Entered) {
+        if new {
+            let hash = self.hasher.hash_one(&*self.known[place as usize].key);
+            if let Ok(entry) = self.places.find_entry(hash, |other| *other == place) {
+                entry.remove();
+            }
+            self.known[place as usize].vacate();
+            self.free.push(place);
         }
     }
 
     /// The time of a single event: its own, or the first one after it at which its series has no event in
     /// this tick or the one before.
     pub fn place_event(&mut self, key: &[u8], time_ns: i64, cap: usize) -> Result<i64, Refused> {
-        let place = match self.places.get(key) {
-            Some(place) => *place,
-            None => self.room(cap).map(|()| self.add(key))?,
-        };
+        let place = self.place(key, cap)?.place;
         self.known[place as usize].seen = self.now;
         let mut free = time_ns;
         while let Some(next) = self.times.iter().find_map(|times| times.get(&(place, free))) {
@@ -164,18 +173,49 @@ impl Series {
         Ok(free)
     }
 
-    fn add(&mut self, key: &[u8]) -> u32 {
-        let (seen, schemas) = (self.now, SmallVec::new());
-        let known = Known { seen, tick: 0, schemas, time_ns: None, sums: SmallVec::new() };
-        let place = if let Some(place) = self.free.pop() {
-            self.known[place as usize] = known;
-            place
-        } else {
-            self.known.push(known);
-            u32::try_from(self.known.len() - 1).expect("fewer series than bytes in memory")
-        };
-        self.places.insert(key.into(), place);
-        place
+    /// Where the series with this key is kept from now on.
+    fn place(&mut self, key: &[u8], cap: usize) -> Result<Entered, Refused> {
+        let (known, hasher) = (&mut self.known, &self.hasher);
+        if let Some(last) = known.get(self.last as usize) {
+            let place = last.next;
+            if *known[place as usize].key == *key {
+                return Ok(Entered { place, new: false });
+            }
+        }
+        let hash = hasher.hash_one(key);
+        let found = self.places.find(hash, |place| *known[*place as usize].key == *key);
+        if let Some(place) = found {
+            return Ok(Entered { place: *place, new: false });
+        }
+        if self.places.len() >= cap {
+            return Err(Refused::Series);
+        }
+        let place = self.free.pop().unwrap_or_else(|| {
+            known.push(Known::nobody(self.now));
+            u32::try_from(known.len() - 1).expect("fewer series than bytes in memory")
+        });
+        known[place as usize] = Known { key: key.into(), ..Known::nobody(self.now) };
+        let hash_of = |place: &u32| hasher.hash_one(&*known[*place as usize].key);
+        self.places.insert_unique(hash, place, hash_of);
+        Ok(Entered { place, new: true })
+    }
+}
+
+impl Known {
+    fn nobody(seen: Instant) -> Self {
+        Self {
+            key: Box::default(),
+            seen,
+            tick: 0,
+            schemas: SmallVec::new(),
+            time_ns: None,
+            counted: Counted::new(),
+            next: 0,
+        }
+    }
+
+    fn vacate(&mut self) {
+        (self.key, self.counted) = (Box::default(), Counted::new());
     }
 }
 
@@ -188,11 +228,50 @@ mod tests {
     }
 
     fn take(series: &mut Series, key: &str, cap: usize, sum: u64) -> Result<u64, Refused> {
-        let alike = |a, b| a == b;
-        let found = series.find(key.as_bytes(), 0, cap, alike)?;
-        let sum = series.before(found).1.first().unwrap_or(&0) + sum;
-        series.commit(found, key.as_bytes(), 0, 1, &[sum]);
+        let entered = series.enter(key.as_bytes(), 0, cap, |a, b| a == b)?;
+        let (_, counted) = series.counted(entered);
+        counted.resize(1, 0);
+        counted[0] += sum;
+        let sum = counted[0];
+        series.commit(entered, 0, 1);
         Ok(sum)
+    }
+
+    #[test]
+    fn lines_find_their_series_in_whatever_order_they_come() {
+        let mut series = Series::new(Instant::now());
+        let mut counts = HashMap::new();
+        for (tick, keys) in ["abc", "abc", "cab", "xabyc", "", "b", "abcxy"].iter().enumerate() {
+            series.begin(Instant::now());
+            for key in keys.chars() {
+                let count = counts.entry(key).or_insert(0);
+                *count += 1;
+                let sum = take(&mut series, &key.to_string(), 9, 1);
+                assert_eq!(sum, Ok(*count), "{key} in tick {tick}");
+            }
+        }
+        assert_eq!(series.len(), 5);
+    }
+
+    #[test]
+    fn a_new_series_whose_line_is_refused_takes_no_room() {
+        let mut series = Series::new(Instant::now());
+        series.begin(Instant::now());
+        let mut refused = |key: &[u8]| {
+            let entered = series.enter(key, 0, 2, |a, b| a == b).expect("room");
+            series.leave(entered);
+            series.len()
+        };
+        assert_eq!([refused(b"a"), refused(b"a"), refused(b"b")], [0; 3]);
+        assert_eq!(take(&mut series, "b", 2, 4), Ok(4));
+        let entered = series.enter(b"b", 1, 2, |a, b| a == b).expect("known");
+        series.leave(entered);
+        series.begin(Instant::now());
+        assert_eq!(take(&mut series, "b", 2, 1), Ok(5), "a known one stays");
+        series.place_event(b"c", 7, 2).expect("room");
+        let entered = series.enter(b"c", 0, 2, |a, b| a == b).expect("known");
+        series.leave(entered);
+        assert_eq!(series.len(), 2, "an event is a line too");
     }
 
     #[test]
@@ -217,8 +296,8 @@ mod tests {
         series.begin(Instant::now());
         assert_eq!(take(&mut series, "a", 9, 1), Ok(1));
         assert_eq!(take(&mut series, "a", 9, 1), Err(Refused::Duplicate));
-        assert!(series.find(b"a", 1, 9, |_, _| false).is_ok());
-        assert!(series.find(b"a", 1, 9, |_, _| true).is_err());
+        assert!(series.enter(b"a", 1, 9, |_, _| true).is_err());
+        assert!(series.enter(b"a", 1, 9, |_, _| false).is_ok());
         series.begin(Instant::now());
         assert_eq!(take(&mut series, "a", 9, 1), Ok(2));
     }

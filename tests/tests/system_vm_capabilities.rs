@@ -110,7 +110,7 @@ fn check_threads(pid: Pid, user: User, started: bool) {
         assert!(bound, "{name}: {threads:x?}");
     }
     assert!(threads.contains_key("collector"), "{threads:x?}");
-    for part in PLUGINS.into_iter().chain(["log", "out", "route", "sig", "spool"]) {
+    for part in PLUGINS.into_iter().chain(["log", "out", "sig", "spool"]) {
         let name = thread_name(part);
         assert!(threads.contains_key(&name), "{name} is not among {threads:x?}");
     }

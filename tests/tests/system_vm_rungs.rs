@@ -8,6 +8,16 @@ fn dist() -> String {
     std::env::var("COLLECTOR_DIST").expect("COLLECTOR_DIST: run this by `cargo xtask test`")
 }
 
+/// The tools of the install tree.
+fn plugins() -> Vec<String> {
+    let files = std::fs::read_dir(format!("{}/plugins", dist())).expect("the plugins folder");
+    let name = |file: std::io::Result<std::fs::DirEntry>| {
+        let name = file.expect("a file").file_name().into_string().expect("a plugin's name");
+        name.strip_prefix("lib")?.strip_suffix(".so").map(str::to_owned)
+    };
+    files.filter_map(name).collect()
+}
+
 fn tag<'a>(line: &'a ParsedLine<'_>, key: &str) -> Option<&'a str> {
     let tags = line.series.tag_set.as_ref()?;
     tags.iter().find(|(k, _)| k.as_str() == key).map(|(_, v)| v.as_str())
@@ -33,7 +43,9 @@ fn every_tool_attaches_or_says_why_not_and_every_line_parses() {
 
     let mut lines_of: BTreeMap<String, usize> = BTreeMap::new();
     let mut won: BTreeMap<String, String> = BTreeMap::new();
+    let mut ways: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut refused: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut reasons: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for line in parse_lines(&stdout) {
         let line = line.unwrap_or_else(|e| panic!("{e}\n{stdout}"));
         let table = line.series.measurement.to_string();
@@ -41,22 +53,38 @@ fn every_tool_attaches_or_says_why_not_and_every_line_parses() {
         let Some(plugin) = tag(&line, "plugin").map(str::to_owned) else { continue };
         if table == "collector_program" {
             let program = tag(&line, "program").expect("a program's line names it");
+            let hook = program.rsplit_once('_').map_or(program, |(hook, _)| hook);
+            let hook = (plugin.clone(), hook.to_owned());
             match text(&line, "hook") {
-                Some(hook) => _ = won.insert(plugin, hook.to_owned()),
-                None => refused.entry(plugin).or_default().push(format!(
-                    "{program}: {}",
-                    text(&line, "reason").expect("a refusal has a reason")
-                )),
+                Some(way) => {
+                    ways.insert(hook, way.to_owned());
+                    won.insert(plugin, way.to_owned());
+                }
+                None => {
+                    let why = text(&line, "reason").expect("a refusal has a reason");
+                    reasons.entry(hook).or_default().push(format!("{program}: {why}"));
+                }
             }
         } else if table == "collector_plugin" && text(&line, "state") != Some("running") {
             let reason = text(&line, "reason").unwrap_or("no reason");
             refused.insert(plugin, vec![reason.to_owned()]);
         }
     }
-    for plugin in ["bpfsample", "runqlat", "bootstrap", "hardirqs", "softirqs"] {
-        let hook = won.get(plugin).map_or("none", String::as_str);
-        let why = refused.get(plugin).map_or("-".into(), |reasons| reasons.join(" | "));
-        println!("TABLE: {plugin:10} {hook:8} {why}");
+    for ((plugin, hook), way) in &ways {
+        println!("WAY: {plugin} {hook} {way}");
+    }
+    for ((plugin, hook), reasons) in reasons {
+        if !ways.contains_key(&(plugin.clone(), hook.clone())) && !refused.contains_key(&plugin) {
+            println!("WAY: {plugin} {hook} - {}", reasons.join(" | "));
+        }
+    }
+    for (plugin, reasons) in &refused {
+        println!("WAY: {plugin} (all) - {}", reasons.join(" | "));
+    }
+    for plugin in plugins() {
+        let runs =
+            won.contains_key(&plugin) && lines_of.keys().any(|table| table.starts_with(&plugin));
+        assert!(runs || refused.contains_key(&plugin), "{plugin} says nothing\n{stdout}\n{stderr}");
     }
     for (plugin, table) in [("runqlat", "runqlat"), ("bootstrap", "bootstrap")] {
         assert!(won.contains_key(plugin), "{plugin}: {:?}", refused.get(plugin));

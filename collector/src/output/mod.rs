@@ -1,7 +1,7 @@
 //! Where lines go. Each output has its own threads, queue and books, and a spool if it is told to.
 //!
-//! The router hands every batch to the queues of its form and never waits: an output that is slow or dead loses its
-//! own oldest lines, counted, and holds up nobody else.
+//! Whoever makes a batch hands it to the queues of its form ([`Routes`]) and never waits: an output that is slow or
+//! dead loses its own oldest lines, counted, and holds up nobody else.
 
 mod books;
 mod file;
@@ -14,6 +14,7 @@ mod patience;
 mod pipe;
 mod queue;
 mod reach;
+mod routes;
 pub mod secret;
 pub mod socket;
 pub mod spool;
@@ -21,10 +22,11 @@ mod stream;
 
 pub use books::{Books, Cause, Dropped, Sent};
 pub use file::FileConfig;
-pub use outlet::{Outlet, route};
+pub use outlet::Outlet;
 pub use parcel::{Limits, Parcel};
 pub use queue::Snapshot;
 pub use reach::reach;
+pub use routes::Routes;
 pub use spool::SpoolConfig;
 
 use crate::form::Form;

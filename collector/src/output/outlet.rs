@@ -1,20 +1,18 @@
-//! An output at work: its queue, its threads, and the router that feeds them all.
+//! An output at work: its queue and its threads.
 
 use super::parcel::Parcel;
 use super::queue::{Gaps, Pause, Queue, SPOOL_PAUSE, Snapshot, Turn};
 use super::spool::Spool;
 use super::{Failure, Output, OutputConfig};
-use crate::batch::Message;
 use crate::capabilities::drop_all;
 use crate::encode::Tags;
 use crate::form::Form;
 use crate::process::thread_name;
 use anyhow::{Context, Result};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use log::Level;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 /// A running output.
 #[derive(Debug)]
@@ -81,7 +79,7 @@ impl Outlet {
         self.form
     }
 
-    /// The queue, for the router.
+    /// The queue, for those who make lines.
     #[must_use]
     pub fn queue(&self) -> Arc<Queue> {
         Arc::clone(&self.queue)
@@ -227,23 +225,6 @@ fn spool(name: &str, queue: &Queue) {
                     return;
                 }
             }
-        }
-    }
-}
-
-/// Hands every batch to every queue that asks for its form, until the end; then closes them.
-pub fn route(batches: &Receiver<Message>, queues: &[(Form, Arc<Queue>)]) {
-    loop {
-        match batches.recv() {
-            Ok(Message::Batch(form, batch)) => {
-                for (_, queue) in queues.iter().filter(|(wanted, _)| *wanted == form) {
-                    queue.push(Arc::clone(&batch));
-                }
-            }
-            Ok(Message::End(deadline)) => {
-                return queues.iter().for_each(|(_, queue)| queue.close(deadline));
-            }
-            Err(_) => return queues.iter().for_each(|(_, queue)| queue.close(Instant::now())),
         }
     }
 }

@@ -255,7 +255,7 @@ fn every_thread_holds_what_it_needs_and_no_more() {
         assert!(no_new, "{name}");
     }
     let names: Vec<&str> = threads.iter().map(|thread| &*thread.0).collect();
-    for part in ["", "/good", "/sleep", "/log", "/out", "/route", "/sig", "/spool", "/stdin"] {
+    for part in ["", "/good", "/sleep", "/log", "/out", "/sig", "/spool", "/stdin"] {
         let name = format!("collector{part}");
         assert!(names.contains(&&*name), "{name} is not among {names:?}");
     }

@@ -10,6 +10,8 @@ pub struct Outcome {
     pub skipped: Vec<(String, String)>,
     /// Rows that tests want shown in the summary.
     pub table: Vec<String>,
+    /// How each hook of a tool was attached: `TOOL HOOK MECHANISM`, or `TOOL HOOK - REASON`.
+    pub ways: Vec<String>,
     /// What the verifier said of BPF programs (plugin_bpf::verify).
     pub verified: Vec<String>,
 }
@@ -46,6 +48,9 @@ pub fn parse(text: &str, end: Option<&str>) -> Outcome {
     for line in text.lines() {
         if let Some(row) = line.strip_prefix("TABLE: ") {
             outcome.table.push(row.to_owned());
+        }
+        if let Some(way) = line.strip_prefix("WAY: ") {
+            outcome.ways.push(way.to_owned());
         }
         if let Some(program) = line.strip_prefix("VERIFIED: ") {
             outcome.verified.push(program.to_owned());

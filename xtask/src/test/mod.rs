@@ -4,6 +4,7 @@ mod checks;
 mod executables;
 mod libtest;
 mod machines;
+mod matrix;
 mod stage;
 mod todo;
 

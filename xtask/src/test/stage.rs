@@ -1,7 +1,9 @@
 //! What the stages of a test run found, and the summary of it.
 
 use super::libtest::{self, Outcome};
+use super::matrix;
 use anyhow::Result;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -9,6 +11,8 @@ use std::time::Instant;
 pub struct Stage {
     name: String,
     outcome: Outcome,
+    /// Tests of each plugin: passed, failed, skipped.
+    plugins: BTreeMap<String, [usize; 3]>,
     begun: Instant,
     seconds: f64,
 }
@@ -19,6 +23,7 @@ impl Stage {
         Stage {
             name: name.to_owned(),
             outcome: Outcome::default(),
+            plugins: BTreeMap::new(),
             begun: Instant::now(),
             seconds: 0.0,
         }
@@ -58,6 +63,21 @@ impl Stage {
         self.outcome.failed.is_empty()
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Tests of each plugin: passed, failed, skipped.
+    pub fn plugins(&self) -> &BTreeMap<String, [usize; 3]> {
+        &self.plugins
+    }
+
+    /// How hooks were attached, as tests said.
+    pub fn ways(&self) -> &[String] {
+        &self.outcome.ways
+    }
+
     /// What tests said of BPF programs.
     pub fn verified(&self) -> &[String] {
         &self.outcome.verified
@@ -72,6 +92,11 @@ impl Stage {
             let name = &self.name;
             eprintln!("{name}: {executable}: {passed} passed, {failed} failed, {skipped} skipped");
         }
+        if let Some(label) = executable.strip_prefix("plugins/") {
+            let plugin = label.split(' ').next().unwrap_or_default().to_owned();
+            let sums = self.plugins.entry(plugin).or_default();
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
         self.outcome.passed += outcome.passed;
         for (test, output) in outcome.failed {
             self.fail(&format!("{executable}: {test}"), &output);
@@ -79,6 +104,7 @@ impl Stage {
         let named = |(test, why)| (format!("{executable}: {test}"), why);
         self.outcome.skipped.extend(outcome.skipped.into_iter().map(named));
         self.outcome.table.extend(outcome.table);
+        self.outcome.ways.extend(outcome.ways);
         self.outcome.verified.extend(outcome.verified);
     }
 
@@ -94,6 +120,7 @@ pub fn summary(stages: &[Stage]) -> ExitCode {
         println!("\n{}:", stage.name);
         stage.outcome.table.iter().for_each(|row| println!("    {row}"));
     }
+    print!("{}", matrix::of(stages));
     let skipped = stages.iter().flat_map(|s| s.outcome.skipped.iter().map(move |skip| (s, skip)));
     for (index, (stage, (test, why))) in skipped.enumerate() {
         println!(

@@ -5,7 +5,7 @@ mod cpio;
 mod image;
 mod kernel;
 
-pub use boot::Machine;
+pub use boot::{Machine, is_emulators};
 pub use image::Image;
 pub use kernel::Kernel;
 
@@ -63,7 +63,9 @@ pub fn verb(args: &Args) -> Result<ExitCode> {
         }
         let (image, append, folder) = (&path, &args.append, &folder.0);
         let mut stdout = std::io::stdout();
-        let code = Machine { kernel, image, append, folder, limit: LIMIT }.run(&mut |text| {
+        let (limit, silence) = (LIMIT, LIMIT);
+        let machine = Machine { kernel, image, append, folder, limit, silence };
+        let code = machine.run(&mut |text| {
             // A reader that has gone does not stop the command.
             let _ = stdout.write_all(text).and_then(|()| stdout.flush());
         });

@@ -1,16 +1,16 @@
-//! The queue between the router and one output: memory first, the spool behind it when there is one.
+//! The queue between the plugins and one output: memory first, the spool behind it when there is one.
 //!
 //! ```text
-//! router -> memory -> parcels -> senders                   without a spool
-//! router -> memory -> spool -> parcels -> senders          with one
-//! router -> memory ----------> parcels -> senders          with one that cannot be written right now
+//! plugins -> memory -> parcels -> senders                  without a spool
+//! plugins -> memory -> spool -> parcels -> senders         with one
+//! plugins -> memory ----------> parcels -> senders         with one that cannot be written right now
 //! ```
 //! Parcels are filled one after the other, oldest lines first. A further sender begins when all before it
 //! are busy, so that an output that keeps up has one connection.
 //!
 //! Everything that changes what is known of a line happens under one lock, so the books balance at any
-//! moment. Locks are taken in the order spool, state; the router only ever takes the second, so a disk
-//! that stands still holds up nobody.
+//! moment. Locks are taken in the order spool, state; plugins only ever take the second, so a disk that
+//! stands still holds up nobody.
 
 mod attempts;
 mod backoff;
@@ -154,11 +154,11 @@ impl Queue {
         self.spool.is_some()
     }
 
-    /// Adds a batch; the oldest ones in memory make room.
+    /// Adds a batch; the oldest ones in memory make room. Once the queue is closed it is lost.
     pub fn push(&self, batch: Arc<Batch>) {
         let mut state = self.state();
         state.tally.produce(&batch);
-        if state.gone {
+        if state.gone || state.closed.is_some() {
             return state.tally.lose_batch(&batch, Cause::Error);
         }
         for gone in state.memory.push(batch) {

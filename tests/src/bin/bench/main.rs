@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 type Part = (&'static str, fn() -> Result<()>);
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("encode", encoding::run),
     ("delivery", delivery::run),
     ("soak", soak::run),
@@ -24,6 +24,7 @@ const PARTS: [Part; 7] = [
     ("tick", tick::run),
     ("idle", footprint::ticks),
     ("footprint", footprint::run),
+    ("all", footprint::all),
 ];
 
 fn main() -> Result<()> {

@@ -27,8 +27,7 @@ const OURS: Way = ("VictoriaMetrics", || victoria(REQUESTS, "", false));
 const THEIRS: Way = ("VictoriaMetrics, by vmagent", || vmagent::forward(REQUESTS));
 const ALONE: Way =
     ("VictoriaMetrics, one at a time", || victoria(REQUESTS, "in_flight = 1", false));
-const WAYS: [Way; 13] = [
-    ("/dev/null", || receivers::null(LARGE)),
+const WAYS: [Way; 12] = [
     ("file", || receivers::file(LARGE)),
     SOCKET,
     ("unix socket, through a spool", || receivers::unix(LARGE, true)),

@@ -15,12 +15,6 @@ use system_tests::readers::Reader;
 use system_tests::running::Home;
 use system_tests::servers::{Influx, Victoria};
 
-/// Nothing: what it takes to make lines.
-pub fn null(load: Load) -> Result<Cost> {
-    let home = Home::new();
-    to_file(&home, load, Path::new("/dev/null"))
-}
-
 /// A file.
 pub fn file(load: Load) -> Result<Cost> {
     let home = Home::new();
@@ -31,10 +25,8 @@ pub fn file(load: Load) -> Result<Cost> {
 pub fn to_file(home: &Home, load: Load, path: &Path) -> Result<Cost> {
     let output = format!("kind = \"file\"\npath = \"{}\"", path.display());
     let (cost, books) = forward(home, load, &output, || made(home))?;
-    if path.metadata()?.is_file() {
-        let lines = fs::read(path)?.iter().filter(|byte| **byte == b'\n').count() as u64;
-        ensure!(lines == books.delivered, "{lines} lines in the file: {books:?}");
-    }
+    let lines = fs::read(path)?.iter().filter(|byte| **byte == b'\n').count() as u64;
+    ensure!(lines == books.delivered, "{lines} lines in the file: {books:?}");
     Ok(cost)
 }
 
