@@ -54,7 +54,7 @@ table! {
     unlink_lost {
         unmatched: counter "Ends whose begin was not seen.",
         unended: counter "Begins whose end was not seen.",
-        dropped: counter "Begins that found no room: these calls are unmatched.",
+        dropped: counter "Calls that found no room at their begin; their ends are unmatched.",
         dropped_names: counter "Calls in no row of unlink_comm: no room for another name.",
         dropped_events: counter "Calls that are in no unlink_event: no room for another.",
     }

@@ -1,7 +1,7 @@
 //! Deletions that this test makes, in a folder of its own and threads with a name of their own.
 
-use plugin_bpf::{Running, possible_cpus};
-use plugin_testing::{Harness, Line, alone, map_bytes};
+use plugin_bpf::{Running, kernel_at_least, possible_cpus};
+use plugin_testing::{Harness, Line, Moved, alone, fill, map_bytes};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
@@ -388,6 +388,13 @@ fn calls_that_wait_are_counted_at_their_end_or_as_unended() {
         assert!(slow.u64("max_us") >= 60_000 && slow.u64("max_us") < 60_000_000, "{slow:?}");
         assert!(ended + unended <= 2 * THREADS, "{mode}");
         assert!(ended + unended + skipped >= 2 * THREADS, "{mode}");
+        if mode == "kprobe" && kernel_at_least(6, 7) {
+            let kept = 10.max(2 * u64::from(possible_cpus()));
+            assert!(
+                kept >= THREADS || skipped >= unended && unended > 0,
+                "{mode}: the kernel says it"
+            );
+        }
         if mode != "kprobe" && skipped == 0 {
             assert_eq!((ended, unended), (2 * THREADS, 0), "{mode}");
         }
@@ -519,6 +526,52 @@ fn deletions_by_32_bit_calls_are_seen_by_the_function_only() {
             assert_eq!((sums(&lines)[2], lost(&lines)), (seen, [0; 3]), "{mode}");
         }
     });
+}
+
+#[test]
+fn calls_without_room_for_their_begin_are_counted_as_dropped() {
+    let _alone = alone();
+    modes(&ours(""), |mode, tool| {
+        fill("begun");
+        let folder = Folder::new();
+        let files = folder.files(20);
+        drive(move || files.iter().for_each(|file| assert_eq!(unlink(file.as_ptr()), 0)));
+        let lines = tool.call().expect("a tick");
+        assert_eq!(sums(&lines), [0; 3], "{mode}");
+        if missed(&lines) == 0 {
+            // Their ends are all that is seen of them.
+            assert_eq!(lost(&lines), [20, 0, 20], "{mode}");
+        }
+    });
+}
+
+/// The test's process is in a cgroup of its own: the tool is started for it, for those above it and for its sibling.
+#[test]
+fn a_cgroup_stands_for_its_own_processes_and_those_below_it() {
+    let _alone = alone();
+    let moved = match Moved::new() {
+        Ok(moved) => moved,
+        Err(why) => return println!("SKIPPED: no cgroup of its own: {why}"),
+    };
+    let folder = Folder::new();
+    let seen = [(moved.child(), true), (moved.parent().to_owned(), true), (moved.sibling(), false)];
+    for (cgroup, seen) in seen {
+        let options = format!(r#"{{"comm":["{NAME}"],"cgroup":{cgroup:?}}}"#);
+        let mut tool = match Tool::init(&options) {
+            Ok(tool) => tool,
+            Err(error) => {
+                assert!(!kernel_at_least(5, 14), "{error:#}");
+                return println!("SKIPPED: {error:#}");
+            }
+        };
+        tool.call().expect("a tick");
+        let files = folder.files(30);
+        drive(move || files.iter().for_each(|file| assert_eq!(unlink(file.as_ptr()), 0)));
+        let lines = tool.call().expect("a tick");
+        if is_whole(of(&lines, "unlink").tag("mode"), &lines) {
+            assert_eq!(sums(&lines)[0], if seen { 30 } else { 0 }, "{cgroup:?}");
+        }
+    }
 }
 
 #[test]
