@@ -30,7 +30,7 @@ struct unity_filter {
 	__u32 cgroup_level; /* of that root */
 	__u32 tgids;	    /* how many of tgid[] are set; 0: any */
 	__u32 comms;	    /* the same of comm[] */
-	__u32 unused;
+	__u32 except;	    /* the collector's own process, unless it is named; 0: none */
 	__u32 tgid[UNITY_FILTER_TGIDS];
 	__u64 comm[UNITY_FILTER_COMMS][UNITY_COMM_LEN / 8]; /* filled up with NULs */
 };
@@ -110,6 +110,8 @@ static __always_inline bool unity_is_listed_comm(struct comm name)
 /* Whether the tool looks at this task. */
 static __always_inline bool filter_task(struct task_struct *task)
 {
+	if (unity_filter.except && unity_filter.except == BPF_CORE_READ(task, tgid))
+		return false;
 	if (unity_filter.tgids && !unity_is_listed_tgid(BPF_CORE_READ(task, tgid)))
 		return false;
 	if (unity_filter.comms && !unity_is_listed_comm(comm_at(task->comm)))
@@ -125,6 +127,8 @@ static __always_inline bool filter_task(struct task_struct *task)
  */
 static __always_inline bool filter_current(void)
 {
+	if (unity_filter.except && unity_filter.except == bpf_get_current_pid_tgid() >> 32)
+		return false;
 	if (unity_filter.tgids && !unity_is_listed_tgid(bpf_get_current_pid_tgid() >> 32))
 		return false;
 	if (unity_filter.comms && !unity_is_listed_comm(current_comm()))

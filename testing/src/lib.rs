@@ -25,6 +25,7 @@
 //! # Ok::<(), plugin_api::Error>(())
 //! ```
 
+mod cgroup;
 pub mod counts;
 pub mod cpu;
 pub mod drive;
@@ -45,9 +46,10 @@ use std::panic::{set_hook, take_hook};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Instant, SystemTime};
 
+pub use cgroup::Moved;
 pub use line_encoder::read::{Line, Value};
 pub use line_encoder::sink::Dropped;
-pub use program::{RawProgram, held, map_bytes};
+pub use program::{RawProgram, fill, held, map_bytes};
 pub use ways::ways;
 
 /// One test at a time, for tests of tools that see what the whole host does: keep what this returns.

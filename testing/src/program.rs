@@ -1,9 +1,10 @@
-//! A tool's program run by hand, with events of a test's own making.
+//! What a tool has loaded, by hand: a program run with events of a test's own making, a map without room.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::RawFd;
 
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
@@ -31,9 +32,22 @@ struct GetInfo {
     info: u64,
 }
 
-/// Where `struct bpf_prog_info` has the program's id and its name.
+/// The same for BPF_MAP_UPDATE_ELEM.
+#[repr(C)]
+struct Update {
+    fd: u64,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Where `struct bpf_prog_info` and `struct bpf_map_info` have the id.
 const ID: usize = 4;
-const NAME: usize = 64;
+/// Where each of them has the name.
+const PROGRAM_NAME: usize = 64;
+const MAP_NAME: usize = 24;
+/// Where `struct bpf_map_info` has the sizes of keys and values, and the number of entries.
+const MAP_SIZES: usize = 8;
 
 /// A raw_tp program of this process.
 #[derive(Clone, Copy, Debug)]
@@ -47,16 +61,7 @@ impl RawProgram {
     /// There is none.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        let name = &name.as_bytes()[..name.len().min(15)];
-        let folder = fs::read_dir("/proc/self/fd").expect("/proc").flatten();
-        let programs = folder.filter_map(|entry| {
-            let target = fs::read_link(entry.path()).ok()?;
-            let fd: RawFd = entry.file_name().to_str()?.parse().ok()?;
-            let (id, known) = target.to_str()?.ends_with("bpf-prog").then(|| info(fd))??;
-            (known == name).then_some((id, fd))
-        });
-        let name = String::from_utf8_lossy(name);
-        Self(programs.max().unwrap_or_else(|| panic!("no program {name} is loaded")).1)
+        Self(newest("bpf-prog", PROGRAM_NAME, name).0)
     }
 
     /// Runs it with these arguments, on the CPU that the thread runs on.
@@ -97,16 +102,46 @@ pub fn held(process: u32, key: &str) -> BTreeMap<u64, u64> {
     objects.collect()
 }
 
-/// Id and name of a program.
-fn info(fd: RawFd) -> Option<(u32, Vec<u8>)> {
+/// Fills a hash map of this process, the one that was made last under this name, with keys of 32 bits that are no
+/// id of a thread or a CPU. Do not use it when its tool has ended.
+///
+/// # Panics
+/// There is none, or it has other keys.
+pub fn fill(map: &str) {
+    let (fd, info) = newest("bpf-map", MAP_NAME, map);
+    let number = |at: usize| u32::from_ne_bytes(std::array::from_fn(|i| info[MAP_SIZES + at + i]));
+    let (key_size, value_size, entries) = (number(0), number(4), number(8));
+    assert_eq!(key_size, 4, "the keys of {map}");
+    let value = vec![0_u8; value_size.next_multiple_of(8) as usize];
+    let is_added = |key: u32| {
+        let (key, value) = (&raw const key as u64, value.as_ptr() as u64);
+        bpf(BPF_MAP_UPDATE_ELEM, &mut Update { fd: fd as u64, key, value, flags: 0 })
+    };
+    assert!((0..=entries).any(|i| !is_added(u32::MAX - i)), "{map} has no bound");
+}
+
+/// Descriptor and `info` of the object of this process that was made last under a name, of which the kernel keeps
+/// 15 characters.
+fn newest(kind: &str, name_at: usize, name: &str) -> (RawFd, [u8; 128]) {
+    let kept = &name.as_bytes()[..name.len().min(15)];
+    let folder = fs::read_dir("/proc/self/fd").expect("/proc").flatten();
+    let objects = folder.filter_map(|entry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        let fd: RawFd = entry.file_name().to_str()?.parse().ok()?;
+        let info = target.to_str()?.ends_with(kind).then(|| info(fd))??;
+        let known = info[name_at..name_at + 16].split(|b| *b == 0).next()?;
+        let id = u32::from_ne_bytes(info[ID..ID + 4].try_into().ok()?);
+        (known == kept).then_some((id, fd, info))
+    });
+    let (_, fd, info) = objects.max().unwrap_or_else(|| panic!("no {kind} {name} is loaded"));
+    (fd, info)
+}
+
+/// What the kernel knows of an object.
+fn info(fd: RawFd) -> Option<[u8; 128]> {
     let mut info = [0u8; 128];
     let mut get = GetInfo { fd: fd as u32, len: 128, info: info.as_mut_ptr() as u64 };
-    if !bpf(BPF_OBJ_GET_INFO_BY_FD, &mut get) {
-        return None;
-    }
-    let id = u32::from_ne_bytes(info[ID..ID + 4].try_into().ok()?);
-    let name = info[NAME..NAME + 16].iter().copied().take_while(|b| *b != 0).collect();
-    Some((id, name))
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut get).then_some(info)
 }
 
 /// The system call; whether it succeeded.

@@ -130,6 +130,15 @@ impl Attached {
         held.target().map(str::to_owned)
     }
 
+    /// What the probes missed before they came to a program, by its name.
+    pub(super) fn missed(&self) -> BTreeMap<String, u64> {
+        let mut missed = BTreeMap::new();
+        for held in &self.held {
+            *missed.entry(held.program().to_owned()).or_default() += held.missed();
+        }
+        missed
+    }
+
     pub(super) fn programs_mut(&mut self) -> &mut [Program] {
         &mut self.programs
     }

@@ -5,6 +5,7 @@ use libbpf_rs::{Iter, Link, ProgramMut};
 use plugin_api::{Context as _, Result, bail};
 use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::io::Read as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 /// A program's attachment; dropping it detaches. It must not outlive the object: a link of a static probe
 /// points into it.
@@ -60,6 +61,35 @@ impl Held {
         match &self.by {
             By::Link(_) => 1,
             By::Cpus(cpus) => cpus.len(),
+        }
+    }
+
+    /// Events that the kernel's probe had no room for (the returns that a kretprobe follows) or came upon in the
+    /// middle of itself, so that no program was asked. Since Linux 6.7 (3acf8ace6823 "bpf: Add missed value to
+    /// kprobe perf link info"); 0 where the kernel does not say it.
+    pub(super) fn missed(&self) -> u64 {
+        let By::Link(link) = &self.by else { return 0 };
+        let mut info = libbpf_sys::bpf_link_info::default();
+        let mut len = size_of_val(&info) as u32;
+        let fd = link.as_fd().as_raw_fd();
+        // SAFETY: `info` and `len` are ours, `len` says how large `info` is; without room for names the kernel
+        // writes none.
+        if unsafe { libbpf_sys::bpf_link_get_info_by_fd(fd, &mut info, &mut len) } != 0 {
+            return 0; // a perf event before there were links of it (5.15)
+        }
+        // SAFETY: the kernel fills the part that the types name; what it does not know is zeros.
+        unsafe {
+            let of = info.__bindgen_anon_1;
+            match info.type_ {
+                libbpf_sys::BPF_LINK_TYPE_KPROBE_MULTI => of.kprobe_multi.missed,
+                libbpf_sys::BPF_LINK_TYPE_PERF_EVENT => match of.perf_event.type_ {
+                    libbpf_sys::BPF_PERF_EVENT_KPROBE | libbpf_sys::BPF_PERF_EVENT_KRETPROBE => {
+                        of.perf_event.__bindgen_anon_1.kprobe.missed
+                    }
+                    _ => 0,
+                },
+                _ => 0,
+            }
         }
     }
 

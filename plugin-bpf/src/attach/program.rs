@@ -31,7 +31,8 @@ table! {
         /// not be attached, in the tick in which that was found.
         reason: text [optional],
         /// Events that the kernel did not run the program for, because it was running on that CPU
-        /// already. Left out where the kernel does not count them.
+        /// already, or because a kretprobe followed as many returns as it can. Left out where the kernel does
+        /// not count them.
         missed: counter [optional],
         /// Runs of the program; only while the sysctl kernel.bpf_stats_enabled is 1.
         runs: counter [optional],
@@ -45,12 +46,14 @@ impl Attached {
     /// A line of `collector_program` for each loaded program, and once for each that is not.
     pub(crate) fn report(&mut self, lines: &mut Lines) -> Result<()> {
         let cut = self.cut().map(CutKind::name);
-        let links = self.links();
+        let (links, missed) = (self.links(), self.missed());
         let targets: Vec<_> = self.programs().iter().map(|p| self.target(p.name())).collect();
         let mut troubles = self.take_troubles();
         for (program, target) in self.programs_mut().iter_mut().zip(targets) {
             let links = links.get(&program.name).copied().unwrap_or_default();
-            let now = program.info()?;
+            let mut now = program.info()?;
+            let probes = missed.get(&program.name).copied().unwrap_or_default();
+            now.missed = now.missed.map(|n| n + probes);
             let before = std::mem::replace(&mut program.before, now);
             let counted = now.runs > before.runs;
             lines.push(collector_program::Row {

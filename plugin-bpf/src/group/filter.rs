@@ -2,6 +2,7 @@
 
 use super::cgroup::Cgroups;
 use plugin_api::{Context as _, Result, ensure};
+use std::fs;
 
 const TGIDS: usize = 16;
 const COMMS: usize = 8;
@@ -19,7 +20,7 @@ pub struct Filter {
     cgroup_level: u32,
     tgids: u32,
     comms: u32,
-    unused: u32,
+    except: u32,
     tgid: [u32; TGIDS],
     comm: [[u8; COMM_LEN]; COMMS],
 }
@@ -71,6 +72,21 @@ impl Filter {
         self.tgid[..tgids.len()].copy_from_slice(tgids);
         self.tgids = tgids.len() as u32;
         Ok(self)
+    }
+
+    /// Not this process, unless it is among those of [`Filter::tgids`], so set these before: for tools that would
+    /// see how the collector sends their lines.
+    ///
+    /// In a namespace of process ids the process does not know its id in the initial one, and is not left out.
+    #[must_use]
+    pub fn except_own(mut self) -> Self {
+        // PROC_PID_INIT_INO (include/linux/proc_ns.h).
+        let initial = fs::read_link("/proc/self/ns/pid")
+            .is_ok_and(|space| space.as_os_str() == "pid:[4026531836]");
+        let own = std::process::id();
+        let named = self.tgid[..self.tgids as usize].contains(&own);
+        self.except = if initial && !named { own } else { 0 };
+        self
     }
 
     /// Only threads with these names, at most 8, of 1 to 15 bytes. None: any. A thread's name is not always
@@ -141,6 +157,16 @@ mod tests {
         assert_eq!(bytes[24..32], [7u32.to_ne_bytes(), 0x0102u32.to_ne_bytes()].concat());
         assert_eq!(&bytes[88..104], b"bash\0\0\0\0\0\0\0\0\0\0\0\0");
         assert_eq!(&bytes[104..107], "é\0".as_bytes());
+    }
+
+    #[test]
+    fn the_own_process_is_left_out_unless_it_is_named() {
+        let own = std::process::id();
+        let filter = |tgids: &[u32]| Filter::default().tgids(tgids).expect("few").except_own();
+        let except = filter(&[own + 1]).except;
+        assert!(except == own || except == 0, "0 where the namespace is not the initial one");
+        assert_eq!((filter(&[own]).except, filter(&[]).except), (0, except));
+        assert_eq!(filter(&[]).as_bytes()[20..24], except.to_ne_bytes());
     }
 
     #[test]

@@ -5,10 +5,11 @@ use libbpf_rs::{MapCore as _, ObjectBuilder, ProgramMut, set_print};
 use plugin_bpf::group::{Cgroups, Filter};
 use plugin_bpf::maps::RawMap;
 use plugin_bpf::{Consts as _, from_bytes, kernel_at_least};
+use plugin_testing::Moved;
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -189,63 +190,29 @@ fn a_task_has_its_name_its_namespace_and_its_cgroup() {
     }
 }
 
-/// This process in a cgroup of its own, two levels below the one that it comes from.
-struct Moved {
-    home: PathBuf,
-    parent: PathBuf,
-    child: PathBuf,
-}
-
-impl Moved {
-    fn new(home: &Path) -> std::io::Result<Self> {
-        let parent = home.join(format!("headers-{}", std::process::id()));
-        let child = parent.join("child");
-        let moved = Self { home: home.to_owned(), parent, child };
-        fs::create_dir_all(&moved.child)?;
-        fs::create_dir_all(moved.parent.join("sibling"))?;
-        fs::write(moved.child.join("cgroup.procs"), "0")?;
-        Ok(moved)
-    }
-}
-
-impl Drop for Moved {
-    fn drop(&mut self) {
-        // What cannot be removed is empty, and in nobody's way.
-        let _ = fs::write(self.home.join("cgroup.procs"), "0");
-        for folder in [&self.child, &self.parent.join("sibling"), &self.parent] {
-            let _ = fs::remove_dir(folder);
-        }
-    }
-}
-
 #[test]
 fn a_cgroup_stands_for_all_below_it() {
     if !initial_namespace() {
         return;
     }
-    let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
-    let root = mounts.into_iter().find(|mount| mount.join("cgroup.procs").exists());
-    let moved = match root.map(Moved::new) {
-        Some(Ok(moved)) => moved,
-        Some(Err(error)) => {
+    let moved = match Moved::new() {
+        Ok(moved) => moved,
+        Err(error) => {
             println!("SKIPPED: cannot move this process to another cgroup: {error}");
             return;
         }
-        None => {
-            println!("SKIPPED: no cgroup2 file system is mounted");
-            return;
-        }
     };
+    let (home, parent, child) = (moved.home(), moved.parent(), moved.child());
     let path = |folder: &Path| folder.to_str().expect("UTF-8").to_owned();
     let answer = ask("switch_raw", &Filter::default()).expect("raw_tp works with BTF");
-    let below = moved.child.strip_prefix(&moved.home).expect("it is below");
-    let found = Cgroups::at(&moved.home).text(answer.cgroup);
+    let below = child.strip_prefix(home).expect("it is below");
+    let found = Cgroups::at(home).text(answer.cgroup);
     assert_eq!(found, format!("/{}", path(below)), "the inode number is the id");
     let table = [
-        (path(&moved.home), true),
-        (path(&moved.parent), true),
-        (path(&moved.child), true),
-        (path(&moved.parent.join("sibling")), false),
+        (path(home), true),
+        (path(parent), true),
+        (path(&child), true),
+        (path(&moved.sibling()), false),
     ];
     for program in PROGRAMS {
         for (path, wanted) in &table {
