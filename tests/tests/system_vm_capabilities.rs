@@ -16,8 +16,17 @@ use system_tests::user::become_user;
 /// Not root, and nobody who has a process here.
 const SOMEBODY: u32 = 12345;
 const NEEDED: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
-const PLUGINS: [&str; 7] =
-    ["bootstrap", "hardirqs", "runqlat", "softirqs", "syswrite", "unlink", "bpfsample"];
+const PLUGINS: [&str; 9] = [
+    "bootstrap",
+    "hardirqs",
+    "opensnoop",
+    "runqlat",
+    "sigsnoop",
+    "softirqs",
+    "syswrite",
+    "unlink",
+    "bpfsample",
+];
 /// Enough to start with, too few to load a BPF program.
 const FEW_FILES: u64 = 19;
 
