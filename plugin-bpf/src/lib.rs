@@ -21,6 +21,7 @@
 #![deny(missing_docs)]
 
 mod attach;
+pub mod errno;
 mod exact;
 pub mod group;
 mod map_report;
@@ -79,7 +80,7 @@ macro_rules! skeleton {
 pub mod prelude {
     pub use crate::{
         Attached, Hook, Hooks, Links, Lost, PerfEvent, Rate, Setup, Target, Timeline, Tool, by,
-        exit_status, export_tool,
+        errno, exit_status, export_tool,
         group::{Filter, Groups},
         possible_cpus, skeleton, sums, text,
     };
