@@ -19,7 +19,7 @@
  * and hands it to each of them: all that one run adds lies in the same half (unity/cut.h).
  *
  * Programs for the usual hooks are written once for all of their mechanisms: ON_TRACEPOINT,
- * ON_ARGUMENTS, ON_RECORD, ON_TASK and ON_FUNCTION (unity/hooks.h).
+ * ON_ARGUMENTS, ON_RECORD, ON_TASK, ON_FUNCTION, ON_SYSCALL_ENTER and ON_SYSCALL_EXIT (unity/hooks.h).
  */
 #ifndef __UNITY_BPF_H
 #define __UNITY_BPF_H

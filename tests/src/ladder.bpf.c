@@ -131,6 +131,32 @@ SEC("kretprobe/__x64_sys_getppid") int call_kretprobe(void *ctx)
 	return returned();
 }
 
+/* A system call with arguments of several types, of which the second is a text. */
+ON_SYSCALL_EXIT(prctl_exit, prctl)
+{
+	if (is_ours() && ret == -22) /* EINVAL */
+		counters_add(&seen, RETURNED, 1);
+	return 0;
+}
+
+ON_SYSCALL_ENTER(prctl_enter, prctl, int, option, const char *, arg2, long, arg3, __u8, arg4)
+{
+	char text[8] = {};
+
+	if (!is_ours() || option != -2 || arg3 != -3 || arg4 != 4)
+		return 0;
+	bpf_probe_read_user_str(text, sizeof(text), arg2);
+	if (text[0] == 'l' && text[5] == 'r' && !text[6])
+		counters_add(&seen, ENTERED, 1);
+	return 0;
+}
+
+ON_SYSCALL_ENTER(no_argument, prctl, int, option, long, no_such_argument)
+{
+	counters_add(&seen, NEVER, option + no_such_argument);
+	return 0;
+}
+
 /* The tasks of the test, one word each. */
 SEC("iter/task") int tasks_iter(struct bpf_iter__task *ctx)
 {

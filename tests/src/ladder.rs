@@ -12,7 +12,7 @@ table! {
         renames: counter "Threads renamed.",
         forks: counter "Threads made.",
         names: counter "Different keys for one name.",
-        entered: counter "Calls of getppid.",
+        entered: counter "Calls of getppid, or of prctl.",
         returned: counter "Returns from it.",
         tasks: counter "Threads of the test, as the kernel's iterator has them.",
     }
@@ -38,6 +38,10 @@ choice! {
         Wild = "wild",
         /// A function's entry and return.
         Call = "call",
+        /// A system call's entry and return.
+        Syscall = "syscall",
+        /// A system call without the argument.
+        Argument = "argument",
         /// The kernel's iterator of tasks.
         Tasks = "tasks",
         /// A program that no hook names.
@@ -87,10 +91,15 @@ impl Tool for Ladder {
             Asked::Narrow => Hooks::all([Hook::of("narrow")]).without_others(),
             Asked::Wild => Hooks::all([Hook::of("wild")]).without_others(),
             Asked::Call => Hooks::all([Hook::of("call")]).without_others(),
+            Asked::Syscall => {
+                Hooks::all([Hook::of("prctl_exit"), Hook::of("prctl_enter")]).without_others()
+            }
+            Asked::Argument => Hooks::all([Hook::of("no_argument")]).without_others(),
             Asked::Tasks => Hooks::all([Hook::of("tasks")]).without_others(),
             Asked::Forgotten => Hooks::all(working())
                 .without(&["guess_btf", "wild_raw", "call_kprobe_session", "call_kprobe"])
-                .without(&["call_kretprobe", "tasks_iter"]),
+                .without(&["call_kretprobe", "tasks_iter"])
+                .without(&["prctl_exit_tp", "prctl_enter_tp", "no_argument_tp"]),
             Asked::Unknown => Hooks::all([Hook::of("nothing")]),
         }
     }

@@ -173,6 +173,25 @@ fn entry_and_return_are_one_way() {
     assert!(attached.len() == 1 && attached[0].0 == "call_kprobe_session" || attached.len() == 2);
 }
 
+/// Each argument in its own type: a pointer is the caller's, and of a word only the type's bytes count.
+#[test]
+fn a_system_call_has_its_arguments_and_its_result() {
+    let mut tool = start("syscall").expect("both attach");
+    tool.call().expect("a tick");
+    for third in [-3_i64, 3] {
+        // SAFETY: there is no such option: the kernel looks at nothing else.
+        let result = unsafe {
+            libc::syscall(libc::SYS_prctl, -2_i64, c"ladder".as_ptr(), third, 0x104_i64, 0_i64)
+        };
+        assert_eq!(result, -1);
+    }
+    let lines = tool.call().expect("a tick");
+    let line = lines.iter().find(|l| l.table == "ladder").expect("a line");
+    assert_eq!((line.u64("entered"), line.u64("returned")), (1, 2));
+    let error = start("argument").err().expect("refused");
+    assert!(error.contains("sys_enter_prctl has no field `no_such_argument`"), "{error}");
+}
+
 #[test]
 fn an_iterator_is_read_when_it_is_asked_for() {
     let tool = Harness::<Plugin>::init_or_skip(r#"{"asked":"tasks"}"#);

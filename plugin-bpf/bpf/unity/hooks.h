@@ -9,11 +9,16 @@
  *   ON_RECORD_VARIANT(hook, variant, ..)                hook_tp_variant, for a record of some kernels
  *   ON_TASK(hook, category, name, tid)                  hook_btf, hook_raw, hook_tp
  *   ON_FUNCTION(hook, function, T, argument, ..)        hook_fentry, hook_kprobe
+ *   ON_SYSCALL_ENTER(hook, name, T, argument, ..)       hook_tp
+ *   ON_SYSCALL_EXIT(hook, name)                         hook_tp, whose body sees `long ret`
  *
  * ON_TRACEPOINT is for tracepoints whose arguments are the fields of their record, as irq and vec
  * are. Where arguments are pointers (tasks, sockets), write ON_ARGUMENTS, and ON_RECORD for kernels
  * without BTF. ON_TASK is for the many tracepoints whose first argument is a task and whose record has
  * its `pid`. The body sees `ctx`.
+ *
+ * Arguments of system calls have the names of the tracepoint's format file; a pointer is the caller's
+ * (bpf_probe_read_user()). 32-bit callers and io_uring do not come by these tracepoints.
  */
 #ifndef __UNITY_HOOKS_H
 #define __UNITY_HOOKS_H
@@ -133,6 +138,65 @@ static __always_inline const void *unity_locate(const void *ctx,
 #define unity_reads(prog, ...)                                                                     \
 	unity_paste(unity_reads, unity_count(__VA_ARGS__))(prog, 1, ##__VA_ARGS__)
 
+/* ---- system calls: a word of the record for each argument, whatever its type ---- */
+
+#define unity_word_declares(prog, ...)                                                             \
+	unity_paste(unity_word_declare, unity_count(__VA_ARGS__))(prog, 1, ##__VA_ARGS__)
+#define unity_word_declare0(...)
+#define unity_word_declare1(prog, i, T, a) unity_declare(prog, i, __u64, a)
+#define unity_word_declare2(prog, i, T, a, ...)                                                    \
+	unity_declare(prog, i, __u64, a) unity_word_declare1(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_word_declare3(prog, i, T, a, ...)                                                    \
+	unity_declare(prog, i, __u64, a) unity_word_declare2(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_word_declare4(prog, i, T, a, ...)                                                    \
+	unity_declare(prog, i, __u64, a) unity_word_declare3(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_word_declare5(prog, i, T, a, ...)                                                    \
+	unity_declare(prog, i, __u64, a) unity_word_declare4(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_word_declare6(prog, i, T, a, ...)                                                    \
+	unity_declare(prog, i, __u64, a) unity_word_declare5(prog, unity_paste(i, 1), __VA_ARGS__)
+
+/*
+ * The verifier allows a load from the record only at an offset that stands in the instruction. It knows
+ * field->offset, and so one of these is left: a load, where the kernel has the words as they are
+ * everywhere, at 16, 24 ..
+ */
+static __always_inline __u64 unity_word(const void *ctx, const volatile struct unity_field *field)
+{
+	__u32 offset = field->offset;
+	__u64 word = 0;
+
+#define unity_word_at(at)                                                                          \
+	if (offset == at) {                                                                        \
+		asm volatile("%0 = *(u64 *)(%1 + " #at ")" : "=r"(word) : "r"(ctx));               \
+		return word;                                                                       \
+	}
+	unity_word_at(16);
+	unity_word_at(24);
+	unity_word_at(32);
+	unity_word_at(40);
+	unity_word_at(48);
+	unity_word_at(56);
+#undef unity_word_at
+	bpf_probe_read_kernel(&word, sizeof(word), ctx + offset);
+	return word;
+}
+
+#define unity_word_reads(prog, ...)                                                                \
+	unity_paste(unity_word_reads, unity_count(__VA_ARGS__))(prog, 1, ##__VA_ARGS__)
+#define unity_word_read(prog, i, T) , (T)unity_word(ctx, &unity_field_var(prog, i))
+#define unity_word_reads0(...)
+#define unity_word_reads1(prog, i, T, a) unity_word_read(prog, i, T)
+#define unity_word_reads2(prog, i, T, a, ...)                                                      \
+	unity_word_read(prog, i, T) unity_word_reads1(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_word_reads3(prog, i, T, a, ...)                                                      \
+	unity_word_read(prog, i, T) unity_word_reads2(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_word_reads4(prog, i, T, a, ...)                                                      \
+	unity_word_read(prog, i, T) unity_word_reads3(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_word_reads5(prog, i, T, a, ...)                                                      \
+	unity_word_read(prog, i, T) unity_word_reads4(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_word_reads6(prog, i, T, a, ...)                                                      \
+	unity_word_read(prog, i, T) unity_word_reads5(prog, unity_paste(i, 1), __VA_ARGS__)
+
 /* ---- the macros ---- */
 
 #define ON_ARGUMENTS(hook, name, ...)                                                              \
@@ -200,5 +264,16 @@ static __always_inline const void *unity_locate(const void *ctx,
 		return hook##__call(ctx unity_regs(__VA_ARGS__));                                  \
 	}                                                                                          \
 	static __always_inline int hook##__call(void *ctx unity_params(__VA_ARGS__))
+
+#define ON_SYSCALL_ENTER(hook, name, ...) UNITY_SYSCALL(hook##_tp, sys_enter_##name, ##__VA_ARGS__)
+#define ON_SYSCALL_EXIT(hook, name)	  UNITY_SYSCALL(hook##_tp, sys_exit_##name, long, ret)
+#define UNITY_SYSCALL(program, name, ...)                                                          \
+	static __always_inline int program##__syscall(void *ctx unity_params(__VA_ARGS__));        \
+	unity_word_declares(program, ##__VA_ARGS__) SEC("tp/syscalls/" #name) int program(         \
+		void *ctx)                                                                         \
+	{                                                                                          \
+		return program##__syscall(ctx unity_word_reads(program, ##__VA_ARGS__));           \
+	}                                                                                          \
+	static __always_inline int program##__syscall(void *ctx unity_params(__VA_ARGS__))
 
 #endif
