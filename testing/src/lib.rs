@@ -28,6 +28,7 @@
 pub mod counts;
 pub mod cpu;
 pub mod drive;
+pub mod process;
 mod program;
 mod ways;
 
