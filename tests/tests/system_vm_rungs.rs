@@ -53,17 +53,19 @@ fn every_tool_attaches_or_says_why_not_and_every_line_parses() {
             refused.insert(plugin, vec![reason.to_owned()]);
         }
     }
-    for plugin in ["bpfsample", "runqlat", "bootstrap", "hardirqs", "softirqs"] {
+    let plugins =
+        ["bpfsample", "runqlat", "bootstrap", "execsnoop", "exitsnoop", "hardirqs", "softirqs"];
+    for plugin in plugins {
         let hook = won.get(plugin).map_or("none", String::as_str);
         let why = refused.get(plugin).map_or("-".into(), |reasons| reasons.join(" | "));
         println!("TABLE: {plugin:10} {hook:8} {why}");
     }
-    for (plugin, table) in [("runqlat", "runqlat"), ("bootstrap", "bootstrap")] {
+    for plugin in ["runqlat", "bootstrap", "execsnoop", "exitsnoop"] {
         assert!(won.contains_key(plugin), "{plugin}: {:?}", refused.get(plugin));
         assert_eq!(
-            lines_of.get(table),
+            lines_of.get(plugin),
             Some(&3),
-            "a line of {table} for each of 3 ticks\n{stdout}"
+            "a line of {plugin} for each of 3 ticks\n{stdout}"
         );
     }
     for (plugin, lines) in [("hardirqs_lost", 3), ("softirqs_lost", 3), ("softirqs", 30)] {
@@ -84,7 +86,7 @@ fn every_tool_attaches_or_says_why_not_and_every_line_parses() {
 fn without_the_kernels_btf_the_tools_read_tracepoint_records() {
     let run = format!(
         "mount -t tmpfs none /sys/kernel/btf && \
-         exec {}/collector --only runqlat,bootstrap,hardirqs,softirqs --interval 1s --ticks 2",
+         exec {}/collector --only runqlat,bootstrap,execsnoop,exitsnoop,hardirqs,softirqs --interval 1s --ticks 2",
         dist()
     );
     let output =
@@ -107,7 +109,7 @@ fn without_the_kernels_btf_the_tools_read_tracepoint_records() {
         }
         series.push((plugin, program, line.timestamp));
     }
-    for plugin in ["runqlat", "bootstrap"] {
+    for plugin in ["runqlat", "bootstrap", "execsnoop", "exitsnoop"] {
         let hooks =
             hooks.get(plugin).unwrap_or_else(|| panic!("{plugin} attached nothing\n{stdout}"));
         assert!(hooks.iter().all(|hook| hook == "tp"), "{plugin}: {hooks:?}");
