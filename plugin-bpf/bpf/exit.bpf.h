@@ -36,16 +36,22 @@ static __always_inline bool unity_is_last(struct task_struct *task)
 	return unity_update(&unity_ended, &process, &one, BPF_NOEXIST) != -EEXIST;
 }
 
-/* hook_btf_group: before 6.16 the verifier knows no second argument. */
+/*
+ * hook_btf_group: before 6.16 the verifier knows no second argument. What the body does where there is
+ * no task is left out of programs that have one.
+ */
 #define ON_EXIT(hook)                                                                              \
 	static __always_inline int hook##__exit(void *ctx, struct task_struct *task, bool last);   \
 	SEC("tp_btf/sched_process_exit") int hook##_btf_group(void *ctx)                           \
 	{                                                                                          \
-		return hook##__exit(ctx, (struct task_struct *)((__u64 *)ctx)[0],                  \
-				    ((__u64 *)ctx)[1]);                                            \
+		struct task_struct *task = (void *)((__u64 *)ctx)[0];                              \
+                                                                                                   \
+		__builtin_assume(task != NULL);                                                    \
+		return hook##__exit(ctx, task, ((__u64 *)ctx)[1]);                                 \
 	}                                                                                          \
 	ON_ARGUMENTS(hook, sched_process_exit, struct task_struct *, task)                         \
 	{                                                                                          \
+		__builtin_assume(task != NULL);                                                    \
 		return hook##__exit(ctx, task, unity_is_last(task));                               \
 	}                                                                                          \
 	ON_RECORD_VARIANT(hook, group, sched, sched_process_exit, __u8, group_dead)                \

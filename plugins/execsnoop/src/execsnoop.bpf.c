@@ -13,8 +13,8 @@
 #include "filter.bpf.h"
 #include "kernel/mm.h"
 
-#define ERRNOS	    512 /* from here on a call is restarted, or its thread dies (ERESTARTSYS ..) */
-#define ARGS_BYTES  2048
+#define ERRNOS	   512 /* from here on a call is restarted, or its thread dies (ERESTARTSYS ..) */
+#define ARGS_BYTES 2048
 
 const volatile bool by_comm = false;
 const volatile bool events = false;
