@@ -27,6 +27,7 @@ pub mod group;
 mod map_report;
 pub mod maps;
 mod object;
+pub mod signal;
 mod status;
 mod tool;
 #[doc(hidden)]
@@ -82,7 +83,7 @@ pub mod prelude {
         Attached, Hook, Hooks, Links, Lost, PerfEvent, Rate, Setup, Target, Timeline, Tool, by,
         errno, exit_status, export_tool,
         group::{Filter, Groups},
-        possible_cpus, skeleton, sums, text,
+        possible_cpus, signal, skeleton, sums, text,
     };
     pub use plugin_api::prelude::*;
 }

@@ -29,6 +29,7 @@ mod cgroup;
 pub mod counts;
 pub mod cpu;
 pub mod drive;
+pub mod process;
 mod program;
 mod ways;
 

@@ -86,12 +86,12 @@ fn every_tool_attaches_or_says_why_not_and_every_line_parses() {
             won.contains_key(&plugin) && lines_of.keys().any(|table| table.starts_with(&plugin));
         assert!(runs || refused.contains_key(&plugin), "{plugin} says nothing\n{stdout}\n{stderr}");
     }
-    for (plugin, table) in [("runqlat", "runqlat"), ("bootstrap", "bootstrap")] {
+    for plugin in ["runqlat", "bootstrap", "execsnoop", "exitsnoop"] {
         assert!(won.contains_key(plugin), "{plugin}: {:?}", refused.get(plugin));
         assert_eq!(
-            lines_of.get(table),
+            lines_of.get(plugin),
             Some(&3),
-            "a line of {table} for each of 3 ticks\n{stdout}"
+            "a line of {plugin} for each of 3 ticks\n{stdout}"
         );
     }
     for (plugin, lines) in [("hardirqs_lost", 3), ("softirqs_lost", 3), ("softirqs", 30)] {
@@ -112,7 +112,7 @@ fn every_tool_attaches_or_says_why_not_and_every_line_parses() {
 fn without_the_kernels_btf_the_tools_read_tracepoint_records() {
     let run = format!(
         "mount -t tmpfs none /sys/kernel/btf && \
-         exec {}/collector --only runqlat,bootstrap,hardirqs,softirqs --interval 1s --ticks 2",
+         exec {}/collector --only runqlat,bootstrap,execsnoop,exitsnoop,hardirqs,softirqs --interval 1s --ticks 2",
         dist()
     );
     let output =
@@ -135,7 +135,7 @@ fn without_the_kernels_btf_the_tools_read_tracepoint_records() {
         }
         series.push((plugin, program, line.timestamp));
     }
-    for plugin in ["runqlat", "bootstrap"] {
+    for plugin in ["runqlat", "bootstrap", "execsnoop", "exitsnoop"] {
         let hooks =
             hooks.get(plugin).unwrap_or_else(|| panic!("{plugin} attached nothing\n{stdout}"));
         assert!(hooks.iter().all(|hook| hook == "tp"), "{plugin}: {hooks:?}");

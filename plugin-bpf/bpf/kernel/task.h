@@ -35,6 +35,7 @@ struct signal_struct {
 		int counter;
 	} live;
 	int group_exit_code;
+	unsigned int flags; /* SIGNAL_GROUP_EXIT .. */
 };
 
 struct ns_common {
@@ -92,6 +93,9 @@ struct task_struct {
 };
 
 #endif /* UNITY_FULL_VMLINUX */
+
+/* include/linux/sched/signal.h */
+#define SIGNAL_GROUP_EXIT 0x4 /* all threads end, with the status in group_exit_code */
 
 struct task_struct___pre_5_14 {
 	long state;

@@ -37,4 +37,22 @@ static __always_inline long task_state(struct task_struct *task)
 	return BPF_CORE_READ((struct task_struct___pre_5_14 *)task, state);
 }
 
+/* The process that a task's parent belongs to. */
+static __always_inline __u32 task_ppid(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, real_parent, tgid);
+}
+
+/*
+ * What wait(2) will say of a process, asked when its last thread ends. `group_exit_code` is its status
+ * only where the group ended as a whole: a stop leaves its signal there too. Kernels differ in whether a
+ * last thread that ends alone ends the group (6.1 and later), or the first thread's status stays (5.10).
+ */
+static __always_inline int task_wait_status(struct task_struct *task)
+{
+	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
+		return BPF_CORE_READ(task, signal, group_exit_code);
+	return BPF_CORE_READ(task, group_leader, exit_code);
+}
+
 #endif

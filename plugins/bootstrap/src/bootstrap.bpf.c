@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * Starts of programs (exec) and ends of processes, each counted once, by name and as single events.
- *
- * A process ends when its last thread does. Since 6.16 the tracepoint says so (group_dead); before,
- * the thread that finds signal->live at 0 is the last one, and where two threads find that at the
- * same time the first of them to enter the process into `ended` counts it.
+ * Starts of programs (exec) and ends of processes, each counted once, by name and as single events. A
+ * process ends with its last thread.
  */
 #include "unity.bpf.h"
+#include "exit.bpf.h"
 
 const volatile bool events = false;
 const volatile bool by_comm = false;
@@ -29,12 +27,6 @@ struct event {
 	char filename[128];
 };
 
-struct process {
-	__u64 start_ns;
-	__u64 pid;
-};
-
-LRU_HASH(ended, struct process, __u8, 1024);
 /* When a program was started, for tp programs, which cannot read a task. */
 LRU_HASH(exec_at, __u32, __u64, 8192);
 COUNTERS(counts, EXECS, EXITS, FAILED, SIGNALED, SHORT_LIVED);
@@ -96,10 +88,8 @@ static __always_inline int last_exit(void *ctx, struct task_struct *task)
 	struct event event = {.exit = 1, .ktime_ns = bpf_ktime_get_ns()};
 
 	event.life_ns = event.ktime_ns - BPF_CORE_READ(task, group_leader, start_time);
-	event.ppid = BPF_CORE_READ(task, real_parent, tgid);
-	event.status = BPF_CORE_READ(task, signal, group_exit_code);
-	if (!event.status)
-		event.status = BPF_CORE_READ(task, exit_code);
+	event.ppid = task_ppid(task);
+	event.status = task_wait_status(task);
 	return exited(ctx, &event);
 }
 
@@ -118,7 +108,7 @@ static __always_inline int unread_exit(void *ctx)
 ON_ARGUMENTS(exec, sched_process_exec, struct task_struct *, task, pid_t, old_pid,
 	     struct linux_binprm *, bprm)
 {
-	return executed(ctx, BPF_CORE_READ(task, real_parent, tgid), READ(bprm, filename));
+	return executed(ctx, task_ppid(task), READ(bprm, filename));
 }
 
 ON_RECORD(exec, sched, sched_process_exec, const char *, filename)
@@ -130,37 +120,9 @@ ON_RECORD(exec, sched, sched_process_exec, const char *, filename)
 	return executed(ctx, 0, filename);
 }
 
-/* Since 6.16; before, the verifier knows no second argument. */
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(exit_btf_group, struct task_struct *task, bool group_dead)
+ON_EXIT(exit)
 {
-	return group_dead ? last_exit(ctx, task) : 0;
-}
-
-/* A thread ends: the last one of its process, that nobody else counted? */
-ON_ARGUMENTS(exit, sched_process_exit, struct task_struct *, task)
-{
-	struct process process = {};
-	__u8 one = 1;
-
-	if (BPF_CORE_READ(task, signal, live.counter))
+	if (!last)
 		return 0;
-	process.start_ns = BPF_CORE_READ(task, group_leader, start_time);
-	process.pid = BPF_CORE_READ(task, tgid);
-	if (unity_update(&ended, &process, &one, BPF_NOEXIST) == -EEXIST)
-		return 0;
-	return last_exit(ctx, task);
-}
-
-ON_RECORD_VARIANT(exit, group, sched, sched_process_exit, __u8, group_dead)
-{
-	return group_dead ? unread_exit(ctx) : 0;
-}
-
-/* Before 6.16 the end of the thread that the process began with counts: mostly it is the last one. */
-SEC("tp/sched/sched_process_exit") int exit_tp(void *ctx)
-{
-	__u64 id = bpf_get_current_pid_tgid();
-
-	return id >> 32 == (__u32)id ? unread_exit(ctx) : 0;
+	return task ? last_exit(ctx, task) : unread_exit(ctx);
 }

@@ -24,7 +24,7 @@ struct Pair {
     name: &'static str,
     /// Of ours: what the peer does not do is not asked for.
     options: &'static str,
-    /// Of the peer: a histogram, printed when it is over.
+    /// Of the peer: a histogram, printed when it is over, or its events.
     arguments: &'static [&'static str],
     /// In the name of the program that runs once for each event, of both; the kernel keeps 15 characters.
     event: &'static str,
@@ -34,7 +34,7 @@ struct Pair {
     bound: f64,
 }
 
-const PAIRS: [Pair; 3] = [
+const PAIRS: [Pair; 5] = [
     Pair {
         name: "runqlat",
         options: "",
@@ -42,6 +42,22 @@ const PAIRS: [Pair; 3] = [
         event: "switch",
         load: wake_each_other,
         bound: 0.45,
+    },
+    Pair {
+        name: "execsnoop",
+        options: "events = true",
+        arguments: &[],
+        event: "e", // all: two for each exec, of both
+        load: |time| again(time, start_a_program),
+        bound: 0.6,
+    },
+    Pair {
+        name: "exitsnoop",
+        options: "events = true",
+        arguments: &[],
+        event: "exit",
+        load: |time| again(time, start_a_program),
+        bound: 1.0,
     },
     Pair {
         name: "hardirqs",
@@ -214,6 +230,11 @@ fn again(time: Duration, act: impl Fn()) {
     while begin.elapsed() < time {
         act();
     }
+}
+
+fn start_a_program() {
+    let status = Command::new("/bin/true").status();
+    assert!(status.is_ok_and(|status| status.success()), "/bin/true");
 }
 
 fn both_cpus(act: impl Fn() + Sync) {
