@@ -28,6 +28,7 @@
 pub mod counts;
 pub mod cpu;
 pub mod drive;
+pub mod irq_off;
 mod program;
 mod ways;
 

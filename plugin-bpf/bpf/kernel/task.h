@@ -93,6 +93,9 @@ struct task_struct {
 
 #endif /* UNITY_FULL_VMLINUX */
 
+/* In task_struct.flags (include/linux/sched.h). */
+#define PF_KTHREAD 0x00200000
+
 struct task_struct___pre_5_14 {
 	long state;
 };
