@@ -30,6 +30,7 @@ pub mod cpu;
 pub mod drive;
 pub mod irq_off;
 mod program;
+mod tracepoint;
 mod ways;
 
 use line_encoder::encode::Tags;
@@ -49,6 +50,7 @@ use std::time::{Instant, SystemTime};
 pub use line_encoder::read::{Line, Value};
 pub use line_encoder::sink::Dropped;
 pub use program::{RawProgram, held, map_bytes};
+pub use tracepoint::Tracepoint;
 pub use ways::ways;
 
 /// One test at a time, for tests of tools that see what the whole host does: keep what this returns.

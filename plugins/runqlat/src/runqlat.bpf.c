@@ -32,7 +32,7 @@ enum cause {
 enum wanted { UNKNOWN_WANTED, WANTED, UNWANTED };
 
 struct thread {
-	__u64 since; /* 0: it does not wait */
+	__u64 since;  /* 0: it does not wait */
 	__u64 cgroup; /* in tp programs; 0: not known yet */
 	__u32 cause;
 	__u32 wanted; /* in tp programs */
@@ -206,6 +206,10 @@ ON_RECORD(switch, sched, sched_switch, __u32, prev_pid, long, prev_state, __u32,
 		group.comm = comm_at(next_comm);
 	else if (by == BY_CGROUP)
 		group.id = cgroup;
-	entered(next, now, !filter_is_set() ? WANTED : next ? next->wanted : UNKNOWN_WANTED, &group);
+	entered(next, now,
+		!filter_is_set() ? WANTED
+		: next		 ? next->wanted
+				 : UNKNOWN_WANTED,
+		&group);
 	return 0;
 }

@@ -117,10 +117,12 @@ fn names_beyond_the_tables_room_are_counted() {
 #[test]
 fn no_two_lines_have_the_same_tag() {
     let _alone = alone();
-    let mut tool = Tool::init(r#"{"by":"comm"}"#).expect("it attaches");
+    const NAMES: [&str; 5] = ["other", "other_", "rq a,b", "rq\u{7}x", "rq\u{8}x"];
+    let options = r#"{"by":"comm","comm":["other","other_","rq a,b","rq\u0007x","rq\u0008x"]}"#;
+    let mut tool = Tool::init(options).expect("it attaches");
     tool.call().expect("a tick");
-    for name in ["other", "other_", "rq a,b", "rq\u{7}x", "rq\u{8}x"] {
-        ping_pong(name, 3_000);
+    for name in NAMES {
+        ping_pong(name, 100);
     }
     let lines = tool.call().expect("a tick");
     let mut names: Vec<&str> = comms(&lines).map(|l| l.tag("comm")).collect();
