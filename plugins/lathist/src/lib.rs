@@ -3,6 +3,7 @@
 //! Hooks: preempt_enable and preempt_disable, by tp_btf, else raw_tp, else tp, else kprobes of trace_preempt_on
 //! and trace_preempt_off; irq_enable and irq_disable, by tp_btf, else raw_tp, else tp; with both cpu_idle. On
 //! kernels without them hrtimer_expire_entry, hrtimer_cancel and hrtimer_start, by tp_btf, else raw_tp, else tp.
+//! Three modes make it longer than other tools.
 
 use plugin_bpf::prelude::*;
 

@@ -1,7 +1,8 @@
 //! The model of a histogram.
 //!
 //! Hooks: sched_wakeup, sched_wakeup_new, sched_switch and sched_process_free, by tp_btf, else raw_tp, else
-//! tp (which needs no BTF of the kernel). Five tables make it longer than other tools.
+//! tp (which needs no BTF of the kernel). Five tables make it longer than other tools, and
+//! its program knows a thread in two ways, with types of the kernel and without.
 
 use plugin_bpf::group::Cgroups;
 use plugin_bpf::prelude::*;
@@ -27,6 +28,7 @@ table! {
         /// Threads that began to run, but nobody saw them begin to wait: they waited already when the
         /// collector started.
         unmatched: counter,
+        unended: counter "Waits that the tool saw begin and not end, of all threads.",
         /// Waits of threads of which the tool does not know yet whether the options want them; only without
         /// the kernel's BTF.
         unknown: counter,
@@ -101,13 +103,14 @@ impl Tool for Runqlat {
     }
 
     fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
-        let skel::counts { unmatched, unknown, dropped } = maps.counts.take();
+        let skel::counts { unmatched, unended, unknown, dropped } = maps.counts.take();
         let dropped_names = maps.groups.lost().events();
         let causes = CAUSES.iter().enumerate().map(|(i, cause)| (*cause, maps.latency.take(i)));
         let causes: Vec<_> = causes.collect();
         let mut latency = Snapshot::default();
         causes.iter().for_each(|(_, waits)| latency.merge(waits));
-        lines.push(runqlat::Row { latency, unmatched, unknown, dropped, dropped_names })?;
+        let row = runqlat::Row { latency, unmatched, unended, unknown, dropped, dropped_names };
+        lines.push(row)?;
         for (cause, latency) in causes {
             lines.push(runqlat_cause::Row { cause: cause.into(), latency })?;
         }

@@ -27,6 +27,7 @@ enum cause {
 	PREEMPTED_UNKNOWN, /* in tp programs */
 	THROTTLED,
 	CAUSES,
+	RUNS = CAUSES, /* none: it does not wait, nor sleep */
 };
 
 enum wanted { UNKNOWN_WANTED, WANTED, UNWANTED };
@@ -50,8 +51,11 @@ struct waits {
 };
 
 HASH(waiting, __u32, struct thread, PER_THREAD);
-/* UNMATCHED: switched in, but nobody saw it become runnable. DROPPED: no room in `waiting`. */
-COUNTERS(counts, UNMATCHED, UNKNOWN, DROPPED);
+/*
+ * UNMATCHED: switched in, but nobody saw it become runnable. UNENDED: it waited, and is switched out although nobody
+ * saw it run. DROPPED: no room in `waiting`.
+ */
+COUNTERS(counts, UNMATCHED, UNENDED, UNKNOWN, DROPPED);
 HISTOGRAM(latency, CAUSES, 1000);
 TABLE(groups, struct group, struct waits, 4096);
 
@@ -70,7 +74,8 @@ static __always_inline int woken(__u32 tid)
 
 	if (!thread) {
 		insert(tid, &new);
-	} else if (!thread->since) { /* else it is queued already, and has waited since then */
+	} else if (!thread->since && thread->cause != RUNS) {
+		/* Else it is queued already, and has waited since then, or did not fall asleep. */
 		thread->cause = WOKEN;
 		thread->since = new.since;
 	}
@@ -84,6 +89,8 @@ static __always_inline void left(__u32 tid, struct thread *thread, struct thread
 		insert(tid, now);
 		return;
 	}
+	if (thread->since)
+		counters_add(&counts, UNENDED, 1);
 	thread->since = now->since;
 	thread->cause = now->cause;
 	thread->cgroup = now->cgroup;
@@ -94,26 +101,30 @@ static __always_inline void left(__u32 tid, struct thread *thread, struct thread
 static __always_inline void entered(struct thread *thread, __u64 now, enum wanted wanted,
 				    struct group *group)
 {
-	__u64 since = thread ? thread->since : 0;
+	struct thread then = {};
 	struct waits *waits;
+	__u64 wait;
 
-	if (thread)
+	if (thread) {
+		then = *thread;
 		thread->since = 0;
+		thread->cause = RUNS;
+	}
 	if (wanted == UNWANTED)
 		return;
-	if (!since || !thread || wanted != WANTED) {
-		counters_add(&counts, since ? UNKNOWN : UNMATCHED, 1);
+	if (!then.since || wanted != WANTED) {
+		counters_add(&counts, wanted == WANTED ? UNMATCHED : UNKNOWN, 1);
 		return;
 	}
 	CUT(cut);
-	now = now > since ? now - since : 0; /* clocks of two CPUs may differ by a little */
-	histogram_add(cut, &latency, thread->cause, now);
+	wait = now > then.since ? now - then.since : 0; /* clocks of two CPUs may differ */
+	histogram_add(cut, &latency, then.cause, wait);
 	if (by == BY_NOTHING)
 		return;
 	waits = table_at(cut, &groups, group);
 	if (waits) {
 		__sync_fetch_and_add(&waits->count, 1);
-		__sync_fetch_and_add(&waits->sum_ns, now);
+		__sync_fetch_and_add(&waits->sum_ns, wait);
 	}
 }
 
