@@ -59,7 +59,7 @@ COUNTERS(counts, UNMATCHED, UNENDED, UNKNOWN, DROPPED);
 HISTOGRAM(latency, CAUSES, 1000);
 TABLE(groups, struct group, struct waits, 4096);
 
-static __always_inline void insert(__u32 tid, struct thread *thread)
+static __always_inline void insert(__u32 tid, const struct thread *thread)
 {
 	int err = unity_update(&waiting, &tid, thread, BPF_NOEXIST);
 
@@ -69,56 +69,66 @@ static __always_inline void insert(__u32 tid, struct thread *thread)
 
 static __always_inline int woken(__u32 tid)
 {
-	struct thread new = {.since = bpf_ktime_get_ns(), .cause = WOKEN};
+	__u64 now = bpf_ktime_get_ns();
 	struct thread *thread = bpf_map_lookup_elem(&waiting, &tid);
 
 	if (!thread) {
+		struct thread new = {.since = now, .cause = WOKEN};
+
 		insert(tid, &new);
 	} else if (!thread->since && thread->cause != RUNS) {
 		/* Else it is queued already, and has waited since then, or did not fall asleep. */
 		thread->cause = WOKEN;
-		thread->since = new.since;
+		thread->since = now;
 	}
 	return 0;
 }
 
-/* A thread leaves its CPU; since: when it began to wait for another turn, 0 when it sleeps. */
-static __always_inline void left(__u32 tid, struct thread *thread, struct thread *now)
+/* A thread leaves its CPU. since: when it began to wait for another turn, 0 when it sleeps. */
+static __always_inline void left(__u32 tid, __u64 since, enum cause cause, __u64 cgroup,
+				 enum wanted wanted)
 {
+	struct thread *thread = bpf_map_lookup_elem(&waiting, &tid);
+
 	if (!thread) {
-		insert(tid, now);
+		struct thread new = {since, cgroup, cause, wanted};
+
+		insert(tid, &new);
 		return;
 	}
 	if (thread->since)
 		counters_add(&counts, UNENDED, 1);
-	thread->since = now->since;
-	thread->cause = now->cause;
-	thread->cgroup = now->cgroup;
-	thread->wanted = now->wanted;
+	thread->since = since;
+	thread->cause = cause;
+	if (wanted == UNKNOWN_WANTED)
+		return;
+	thread->cgroup = cgroup;
+	thread->wanted = wanted;
 }
 
 /* A thread runs, and has waited if it was seen to begin. */
 static __always_inline void entered(struct thread *thread, __u64 now, enum wanted wanted,
 				    struct group *group)
 {
-	struct thread then = {};
+	__u64 since = 0, wait;
+	__u32 cause = WOKEN;
 	struct waits *waits;
-	__u64 wait;
 
 	if (thread) {
-		then = *thread;
+		since = thread->since;
+		cause = thread->cause;
 		thread->since = 0;
 		thread->cause = RUNS;
 	}
 	if (wanted == UNWANTED)
 		return;
-	if (!then.since || wanted != WANTED) {
+	if (!since || wanted != WANTED) {
 		counters_add(&counts, wanted == WANTED ? UNMATCHED : UNKNOWN, 1);
 		return;
 	}
 	CUT(cut);
-	wait = now > then.since ? now - then.since : 0; /* clocks of two CPUs may differ */
-	histogram_add(cut, &latency, then.cause, wait);
+	wait = now > since ? now - since : 0; /* clocks of two CPUs may differ */
+	histogram_add(cut, &latency, cause, wait);
 	if (by == BY_NOTHING)
 		return;
 	waits = table_at(cut, &groups, group);
@@ -165,19 +175,17 @@ ON_ARGUMENTS(switch, sched_switch, bool, preempt, struct task_struct *, prev, st
 {
 	__u64 now = bpf_ktime_get_ns();
 	__u32 from = READ(prev, pid), to = READ(next, pid);
-	struct thread then = {};
-	struct group group = {};
+	struct group group;
 
 	/* Every CPU has a thread 0, and it waits for nothing. */
-	if (from) {
-		if (preempt || task_state(prev) == TASK_RUNNING) {
-			then.since = now;
-			then.cause = cause_of(unity_btf, prev, next);
-		}
-		left(from, bpf_map_lookup_elem(&waiting, &from), &then);
-	}
+	if (from && (preempt || task_state(prev) == TASK_RUNNING))
+		left(from, now, cause_of(unity_btf, prev, next), 0, UNKNOWN_WANTED);
+	else if (from)
+		left(from, 0, WOKEN, 0, UNKNOWN_WANTED);
 	if (!to)
 		return 0;
+	if (by != BY_NOTHING)
+		__builtin_memset(&group, 0, sizeof(group));
 	if (by == BY_COMM)
 		group.comm = comm_at(next->comm);
 	else if (by == BY_CGROUP)
@@ -193,30 +201,30 @@ ON_ARGUMENTS(switch, sched_switch, bool, preempt, struct task_struct *, prev, st
 ON_RECORD(switch, sched, sched_switch, __u32, prev_pid, long, prev_state, __u32, next_pid,
 	  const char *, next_comm)
 {
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now = bpf_ktime_get_ns(), ours = bpf_get_current_cgroup_id();
 	struct thread *next = bpf_map_lookup_elem(&waiting, &next_pid);
-	__u64 cgroup = next ? next->cgroup : 0;
-	struct thread then = {.cause = THROTTLED, .cgroup = bpf_get_current_cgroup_id()};
+	__u64 theirs = next ? next->cgroup : 0;
+	enum cause cause = PREEMPTED_OTHER;
 	struct group group = {};
 
-	if (prev_pid) {
-		then.wanted = filter_current() ? WANTED : UNWANTED;
-		then.since = prev_state & 0xff ? 0 : now;
-		/* Kernel threads are in the root, and so may other threads be. */
-		if (next_pid && (!cgroup || (cgroup == then.cgroup && cgroup == ROOT_CGROUP)))
-			then.cause = PREEMPTED_UNKNOWN;
-		else if (next_pid && cgroup == then.cgroup)
-			then.cause = PREEMPTED_SAME;
-		else if (next_pid)
-			then.cause = cgroup == ROOT_CGROUP ? PREEMPTED_SYSTEM : PREEMPTED_OTHER;
-		left(prev_pid, bpf_map_lookup_elem(&waiting, &prev_pid), &then);
-	}
+	/* Kernel threads are in the root, and so may other threads be. */
+	if (!next_pid)
+		cause = THROTTLED;
+	else if (!theirs || (theirs == ours && theirs == ROOT_CGROUP))
+		cause = PREEMPTED_UNKNOWN;
+	else if (theirs == ours)
+		cause = PREEMPTED_SAME;
+	else if (theirs == ROOT_CGROUP)
+		cause = PREEMPTED_SYSTEM;
+	if (prev_pid)
+		left(prev_pid, prev_state & 0xff ? 0 : now, cause, ours,
+		     filter_current() ? WANTED : UNWANTED);
 	if (!next_pid)
 		return 0;
 	if (by == BY_COMM)
 		group.comm = comm_at(next_comm);
 	else if (by == BY_CGROUP)
-		group.id = cgroup;
+		group.id = theirs;
 	entered(next, now,
 		!filter_is_set() ? WANTED
 		: next		 ? next->wanted
