@@ -4,6 +4,7 @@
  *
  *   filter_task(task)      whether a task is wanted; needs the kernel's BTF
  *   filter_current()       the same for whoever runs now; needs none
+ *   filter_is_set()        false: every task is wanted
  *   task_cgroup_id(task)   the id of its cgroup, for plugin_bpf::group::Cgroups
  *   task_pidns(task)       its pid namespace, as in /proc/PID/ns/pid
  *
@@ -36,6 +37,11 @@ struct unity_filter {
 };
 
 const volatile struct unity_filter unity_filter SEC(".rodata.unity_filter");
+
+static __always_inline bool filter_is_set(void)
+{
+	return unity_filter.tgids || unity_filter.comms || unity_filter.cgroup;
+}
 
 /* The id of a task's cgroup in the tree of cgroup2. */
 static __always_inline __u64 task_cgroup_id(struct task_struct *task)

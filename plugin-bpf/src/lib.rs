@@ -50,7 +50,7 @@ pub use object::{
     Aligned, Code, Consts, Lent, Maps, Object, PieceDef, PieceKind, ProgramDef, Settings,
 };
 #[doc(hidden)]
-pub use {attach::only_kind, tool::last_wait};
+pub use {attach::by_hand, attach::only_kind, tool::last_wait};
 #[doc(hidden)]
 pub use {libbpf_rs, plugin_api};
 

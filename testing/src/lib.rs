@@ -29,8 +29,10 @@ mod cgroup;
 pub mod counts;
 pub mod cpu;
 pub mod drive;
+pub mod irq_off;
 pub mod process;
 mod program;
+mod tracepoint;
 mod ways;
 
 use line_encoder::encode::Tags;
@@ -51,6 +53,7 @@ pub use cgroup::Moved;
 pub use line_encoder::read::{Line, Value};
 pub use line_encoder::sink::Dropped;
 pub use program::{RawProgram, fill, held, map_bytes};
+pub use tracepoint::Tracepoint;
 pub use ways::ways;
 
 /// One test at a time, for tests of tools that see what the whole host does: keep what this returns.

@@ -11,17 +11,17 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 /// The start of `union bpf_attr` for BPF_PROG_TEST_RUN.
 #[derive(Default)]
 #[repr(C)]
-struct TestRun {
-    fd: u32,
-    retval: u32,
-    data_size: [u32; 2],
-    data: [u64; 2],
-    repeat: u32,
-    duration: u32,
-    ctx_size: [u32; 2],
-    ctx: [u64; 2],
-    flags: u32,
-    cpu: u32,
+pub(crate) struct TestRun {
+    pub(crate) fd: u32,
+    pub(crate) retval: u32,
+    pub(crate) data_size: [u32; 2],
+    pub(crate) data: [u64; 2],
+    pub(crate) repeat: u32,
+    pub(crate) duration: u32,
+    pub(crate) ctx_size: [u32; 2],
+    pub(crate) ctx: [u64; 2],
+    pub(crate) flags: u32,
+    pub(crate) cpu: u32,
 }
 
 /// The same for BPF_OBJ_GET_INFO_BY_FD.
@@ -76,7 +76,7 @@ impl RawProgram {
             ..TestRun::default()
         };
         let done = bpf(BPF_PROG_TEST_RUN, &mut run);
-        assert!(done, "running a program: {}", std::io::Error::last_os_error());
+        assert!(done >= 0, "running a program: {}", std::io::Error::last_os_error());
     }
 }
 
@@ -115,7 +115,7 @@ pub fn fill(map: &str) {
     let value = vec![0_u8; value_size.next_multiple_of(8) as usize];
     let is_added = |key: u32| {
         let (key, value) = (&raw const key as u64, value.as_ptr() as u64);
-        bpf(BPF_MAP_UPDATE_ELEM, &mut Update { fd: fd as u64, key, value, flags: 0 })
+        bpf(BPF_MAP_UPDATE_ELEM, &mut Update { fd: fd as u64, key, value, flags: 0 }) >= 0
     };
     assert!((0..=entries).any(|i| !is_added(u32::MAX - i)), "{map} has no bound");
 }
@@ -141,13 +141,13 @@ fn newest(kind: &str, name_at: usize, name: &str) -> (RawFd, [u8; 128]) {
 fn info(fd: RawFd) -> Option<[u8; 128]> {
     let mut info = [0u8; 128];
     let mut get = GetInfo { fd: fd as u32, len: 128, info: info.as_mut_ptr() as u64 };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut get).then_some(info)
+    (bpf(BPF_OBJ_GET_INFO_BY_FD, &mut get) >= 0).then_some(info)
 }
 
-/// The system call; whether it succeeded.
-fn bpf<A>(command: libc::c_long, attributes: &mut A) -> bool {
+/// The system call: a descriptor or 0, or less when it failed.
+pub(crate) fn bpf<A>(command: libc::c_long, attributes: &mut A) -> libc::c_long {
     let attributes = std::ptr::from_mut(attributes);
     // SAFETY: the kernel reads and writes the attributes within the size that it is told, and the memory that
     // they point to within the sizes in them; all of it outlives the call.
-    unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<A>()) >= 0 }
+    unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<A>()) }
 }

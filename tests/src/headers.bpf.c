@@ -5,6 +5,7 @@
 #include "kernel/irq.h"
 #include "kernel/mm.h"
 #include "kernel/sock.h"
+#include "kernel/timer.h"
 
 /* A variable of each type, so that the object's BTF has it whole. */
 struct {
@@ -53,6 +54,11 @@ struct {
 	struct trace_event_raw_irq_handler_exit trace_event_raw_irq_handler_exit;
 	struct trace_event_raw_softirq trace_event_raw_softirq;
 } irq_types;
+
+struct {
+	struct timerqueue_node timerqueue_node;
+	struct hrtimer hrtimer;
+} timer_types;
 
 struct {
 	struct in_addr in_addr;

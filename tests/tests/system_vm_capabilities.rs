@@ -16,11 +16,12 @@ use system_tests::user::become_user;
 /// Not root, and nobody who has a process here.
 const SOMEBODY: u32 = 12345;
 const NEEDED: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
-const PLUGINS: [&str; 11] = [
+const PLUGINS: [&str; 12] = [
     "bootstrap",
     "execsnoop",
     "exitsnoop",
     "hardirqs",
+    "lathist",
     "opensnoop",
     "runqlat",
     "sigsnoop",

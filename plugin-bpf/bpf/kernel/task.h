@@ -97,6 +97,9 @@ struct task_struct {
 /* include/linux/sched/signal.h */
 #define SIGNAL_GROUP_EXIT 0x4 /* all threads end, with the status in group_exit_code */
 
+/* In task_struct.flags (include/linux/sched.h). */
+#define PF_KTHREAD 0x00200000
+
 struct task_struct___pre_5_14 {
 	long state;
 };

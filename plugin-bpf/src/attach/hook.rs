@@ -199,6 +199,9 @@ impl Hooks {
             }
             sets.retain(|set| !without(set));
         }
+        if BY_HAND.take() {
+            sets.iter_mut().flatten().for_each(|hook| hook.target = Target::Later);
+        }
         Ok(sets)
     }
 
@@ -211,6 +214,7 @@ impl Hooks {
 
 thread_local! {
     static ONLY: Cell<Option<&'static str>> = const { Cell::new(None) };
+    static BY_HAND: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Lets the next tool that this thread starts use ways of this kind only (`btf`, `raw`, `tp`..), for tests
@@ -218,6 +222,13 @@ thread_local! {
 #[doc(hidden)]
 pub fn only_kind(kind: &'static str) {
     ONLY.set(Some(kind));
+}
+
+/// Loads the programs of the next tool that this thread starts and attaches none, for tests that run them by
+/// hand, also those of hooks that no kernel at hand has.
+#[doc(hidden)]
+pub fn by_hand() {
+    BY_HAND.set(true);
 }
 
 /// A hook whose programs are known.
@@ -232,6 +243,11 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
+    #[cfg(test)]
+    fn is_late(&self) -> bool {
+        matches!(self.target, Target::Later)
+    }
+
     fn names(&self, program: &str) -> bool {
         self.ways.iter().flatten().any(|name| *name == program)
     }
@@ -424,6 +440,16 @@ mod tests {
         assert_eq!((sets.len(), &sets[0][0].ways), (1, &vec![vec!["exit_tp"]]));
         only_kind("raw");
         assert!(hooks().resolve(&programs).unwrap_err().to_string().contains("no way by raw"));
+    }
+
+    #[test]
+    fn programs_for_a_test_s_hands_are_not_attached_once() {
+        let programs = programs!["exit_raw"];
+        by_hand();
+        for late in [true, false] {
+            let sets = Hooks::by_name(&programs).resolve(&programs).unwrap();
+            assert_eq!(sets[0][0].is_late(), late);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod target;
 pub(crate) mod tracepoint;
 
 pub use attached::Attached;
-pub use hook::{Hook, Hooks, only_kind};
+pub use hook::{Hook, Hooks, by_hand, only_kind};
 pub use info::{Program, ProgramInfo, kernel_at_least};
 pub use ladder::Verdict;
 pub use links::{Changes, Links};

@@ -66,7 +66,7 @@ impl Banks {
     }
 
     /// The banks, one after the other.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[AtomicU64]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[AtomicU64]> + Clone {
         // SAFETY: the mapping has this many aligned cells and lives as long as `self`; kernel and user
         // space touch them by atomic operations or single aligned words only.
         let cells = unsafe {

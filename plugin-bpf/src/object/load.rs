@@ -14,6 +14,8 @@ use std::os::fd::AsRawFd as _;
 /// A loaded object.
 pub struct Loaded {
     pub(crate) code: &'static Code,
+    /// The histograms that are read by CPU.
+    pub(crate) by_cpu: Vec<&'static str>,
     object: Object,
 }
 
@@ -68,7 +70,8 @@ impl Ready {
 
 /// Loads the programs that are wanted.
 pub(crate) fn load(code: &'static Code, terms: &Terms<'_>) -> Result<Loaded, Failure> {
-    Ok(Loaded { code, object: ready(code, terms)?.load()? })
+    let by_cpu = terms.settings.by_cpu.clone();
+    Ok(Loaded { code, by_cpu, object: ready(code, terms)?.load()? })
 }
 
 fn open(code: &Code, bytes: &[u8], btf: Option<&File>) -> Result<OpenObject, Failure> {

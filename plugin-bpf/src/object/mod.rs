@@ -156,7 +156,8 @@ impl<'a> Lent<'a> {
 
     #[doc(hidden)]
     pub fn histogram(&self, name: &str, n: usize, divisor: u64) -> Result<Histogram> {
-        Ok(Histogram::new(self.banks(name)?, n, divisor))
+        let by_cpu = self.0.by_cpu.contains(&name);
+        Ok(Histogram::new(self.banks(name)?, n, divisor, by_cpu))
     }
 
     #[doc(hidden)]

@@ -17,6 +17,7 @@ pub struct Settings {
     pub(crate) entries: Vec<(&'static str, u32)>,
     pub(crate) without: Vec<&'static str>,
     pub(crate) preallocated: Vec<&'static str>,
+    pub(crate) by_cpu: Vec<&'static str>,
     pub(crate) perf_buffers: bool,
     pub(crate) cut: Option<CutKind>,
     pub(crate) rodata: Vec<u8>,
@@ -39,6 +40,11 @@ impl<O: Object> Setup<O> {
     /// as `busy`. Without this a map of many keys grows with them, since Linux 6.1.
     pub fn preallocate(&mut self, map: O::Map) {
         self.settings.preallocated.push(map.into());
+    }
+
+    /// Reads a `HISTOGRAM` of each CPU for itself ([`Histogram::take_by_cpu`](crate::Histogram::take_by_cpu)).
+    pub fn by_cpu(&mut self, map: O::Map) {
+        self.settings.by_cpu.push(map.into());
     }
 
     /// Creates a map only if the options make use of it. Where they do not, the program must not reach it:
