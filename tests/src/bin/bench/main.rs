@@ -8,6 +8,7 @@ mod delivery;
 mod encoding;
 mod footprint;
 mod soak;
+mod storm;
 mod tick;
 mod tools;
 
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 
 type Part = (&'static str, fn() -> Result<()>);
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("encode", encoding::run),
     ("delivery", delivery::run),
     ("soak", soak::run),
@@ -25,13 +26,14 @@ const PARTS: [Part; 8] = [
     ("idle", footprint::ticks),
     ("footprint", footprint::run),
     ("all", footprint::all),
+    ("storm", storm::run),
 ];
 
 fn main() -> Result<()> {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
     wanted.retain(|word| word != tick::WITH_MEMBARRIER);
     // Behind them, names of tools, and how many seconds.
-    if let Some(at) = wanted.iter().position(|word| ["tools", "soak"].contains(&&**word)) {
+    if let Some(at) = wanted.iter().position(|word| ["tools", "soak", "storm"].contains(&&**word)) {
         wanted.truncate(at + 1);
     }
     if let Some(unknown) = wanted.iter().find(|w| !PARTS.iter().any(|(name, _)| name == w)) {
