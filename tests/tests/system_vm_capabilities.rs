@@ -16,8 +16,7 @@ use system_tests::user::become_user;
 /// Not root, and nobody who has a process here.
 const SOMEBODY: u32 = 12345;
 const NEEDED: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
-const PLUGINS: [&str; 6] =
-    ["bootstrap", "hardirqs", "lathist", "runqlat", "softirqs", "bpfsample"];
+const PLUGINS: [&str; 6] = ["bootstrap", "hardirqs", "lathist", "runqlat", "softirqs", "bpfsample"];
 /// Enough to start with, too few to load a BPF program.
 const FEW_FILES: u64 = 19;
 

@@ -53,7 +53,7 @@ fn every_tool_attaches_or_says_why_not_and_every_line_parses() {
             refused.insert(plugin, vec![reason.to_owned()]);
         }
     }
-    for plugin in ["bpfsample", "runqlat", "bootstrap", "hardirqs", "softirqs"] {
+    for plugin in ["bpfsample", "runqlat", "bootstrap", "hardirqs", "softirqs", "lathist"] {
         let hook = won.get(plugin).map_or("none", String::as_str);
         let why = refused.get(plugin).map_or("-".into(), |reasons| reasons.join(" | "));
         println!("TABLE: {plugin:10} {hook:8} {why}");
@@ -66,7 +66,9 @@ fn every_tool_attaches_or_says_why_not_and_every_line_parses() {
             "a line of {table} for each of 3 ticks\n{stdout}"
         );
     }
-    for (plugin, lines) in [("hardirqs_lost", 3), ("softirqs_lost", 3), ("softirqs", 30)] {
+    for (plugin, lines) in
+        [("hardirqs_lost", 3), ("softirqs_lost", 3), ("softirqs", 30), ("lathist_lost", 3)]
+    {
         assert_eq!(lines_of.get(plugin), Some(&lines), "{plugin}\n{stdout}");
     }
     match won.get("bpfsample").map(String::as_str) {
