@@ -94,7 +94,9 @@ fn every_tool_attaches_or_says_why_not_and_every_line_parses() {
             "a line of {plugin} for each of 3 ticks\n{stdout}"
         );
     }
-    for (plugin, lines) in [("hardirqs_lost", 3), ("softirqs_lost", 3), ("softirqs", 30)] {
+    for (plugin, lines) in
+        [("hardirqs_lost", 3), ("softirqs_lost", 3), ("softirqs", 30), ("lathist_lost", 3)]
+    {
         assert_eq!(lines_of.get(plugin), Some(&lines), "{plugin}\n{stdout}");
     }
     match won.get("bpfsample").map(String::as_str) {

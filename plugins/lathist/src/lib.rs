@@ -57,7 +57,7 @@ options! {
         /// Empty: `preempt` and `irq` where the kernel has their tracepoints, else `timer`.
         mode: Mode = Mode::Best,
         /// Shorter latencies are not counted.
-        min_duration: Duration [..=Duration::from_secs(1 << 32)] = Duration::ZERO,
+        min_duration: Duration [..=Duration::from_secs(3600)] = Duration::ZERO,
     }
 }
 

@@ -76,7 +76,7 @@ fn names_and_histogram_add_up_in_every_tick() {
     let _alone = alone();
     let mut tool = Tool::init(r#"{"by":"comm"}"#).expect("it attaches");
     tool.call().expect("a tick");
-    let load = std::thread::spawn(|| ping_pong("rq-cut", 20_000));
+    let load = std::thread::spawn(|| ping_pong("rq-cut", 6_000));
     let mut ticks = 0;
     while !load.is_finished() {
         let lines = tool.call().expect("a tick");
@@ -96,7 +96,7 @@ fn names_beyond_the_tables_room_are_counted() {
     let _alone = alone();
     let mut tool = Tool::init(r#"{"by":"comm"}"#).expect("it attaches");
     tool.call().expect("a tick");
-    for n in 0..9_000 {
+    for n in 0..5_500 {
         let name = std::ffi::CString::new(format!("rq{n}")).expect("no NUL");
         // SAFETY: the name is a C string, copied before the call returns.
         unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
