@@ -145,7 +145,7 @@ impl Tool for Unlink {
         Ok(())
     }
 
-    fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
+    fn rows(&mut self, tick: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
         let (failed, errnos) = errno::take(&mut maps.errnos);
         lines.push(unlink::Row {
             mode: self.mode.into(),
@@ -162,8 +162,11 @@ impl Tool for Unlink {
                 lines.push(unlink_comm::Row { comm, calls, failed, sum_us })?;
             }
         }
-        let Lost { unmatched, twice: unended, full, busy, .. } = maps.begun.lost();
-        let (dropped, dropped_names) = (full + busy, maps.comms.lost().events());
+        maps.begun.forget_ended_threads(tick)?;
+        maps.named.forget_ended_threads(tick)?;
+        let Lost { unmatched, twice, died, full, busy, .. } = maps.begun.lost();
+        let (unended, dropped) = (twice + died, full + busy);
+        let dropped_names = maps.comms.lost().events();
         let dropped_events = maps.named.lost().events() + maps.events_ring.lost().events();
         lines.push(unlink_lost::Row {
             unmatched,
