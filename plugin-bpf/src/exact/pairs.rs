@@ -4,7 +4,8 @@ use super::{Extent, Idle, Lost, Piece};
 use crate::Record;
 use crate::maps::RawMap;
 use crate::object::record::{bytes, from_bytes};
-use plugin_api::Result;
+use crate::object::{is_gone, sees_all_threads};
+use plugin_api::{Result, Tick};
 use std::marker::PhantomData;
 
 /// What has begun and not yet ended: state that no tick resets.
@@ -52,6 +53,22 @@ impl<K: Record, V: Record> Pairs<K, V> {
             self.removed += u64::from(map.delete(bytes(&key))?);
         }
         Ok(())
+    }
+}
+
+impl<V: Record> Pairs<u32, V> {
+    /// For begins noted by thread id: at each 64th tick removes those of threads that have ended, as
+    /// [`Pairs::retain`] does. An end that no program saw would else keep its room for ever.
+    ///
+    /// In a namespace of process ids nobody knows which threads there are, and all stay.
+    ///
+    /// # Errors
+    /// The kernel refused to read.
+    pub fn forget_ended_threads(&mut self, tick: &Tick) -> Result<()> {
+        if tick.seq % 64 != 63 || !sees_all_threads() {
+            return Ok(());
+        }
+        self.retain(|tid, _| !is_gone(tid))
     }
 }
 

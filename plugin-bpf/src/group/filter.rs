@@ -1,8 +1,8 @@
 //! Which tasks a tool looks at.
 
 use super::cgroup::Cgroups;
+use crate::object::sees_all_threads;
 use plugin_api::{Context as _, Result, ensure};
-use std::fs;
 
 const TGIDS: usize = 16;
 const COMMS: usize = 8;
@@ -80,12 +80,9 @@ impl Filter {
     /// In a namespace of process ids the process does not know its id in the initial one, and is not left out.
     #[must_use]
     pub fn except_own(mut self) -> Self {
-        // PROC_PID_INIT_INO (include/linux/proc_ns.h).
-        let initial = fs::read_link("/proc/self/ns/pid")
-            .is_ok_and(|space| space.as_os_str() == "pid:[4026531836]");
         let own = std::process::id();
         let named = self.tgid[..self.tgids as usize].contains(&own);
-        self.except = if initial && !named { own } else { 0 };
+        self.except = if sees_all_threads() && !named { own } else { 0 };
         self
     }
 

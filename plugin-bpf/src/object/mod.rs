@@ -24,6 +24,7 @@ pub use record::{Record, bytes, from_bytes, text, zeroed};
 pub use setup::{Settings, Setup};
 pub(crate) use terms::Terms;
 pub use threads::max_threads;
+pub(crate) use threads::{is_gone, sees_all_threads};
 pub(crate) use verify::processed;
 
 use crate::exact::banks::Banks;

@@ -10,8 +10,8 @@ use skel::types::writes;
 skeleton!(syswrite);
 by!(By: Comm);
 
-/// Calls that are noted as under way at a time, at most: 128 KiB.
-const CALLS: u32 = 8_192;
+/// Calls that are noted as under way at a time, at most: 64 KiB; 320 KiB on Linux 5.10, which makes all room at once.
+const CALLS: u32 = 4_096;
 
 table! {
     /// Calls of write() that ended, by 64-bit programs.
@@ -86,7 +86,7 @@ impl Tool for Syswrite {
         Hooks::all([exit("btf")]).or([exit("tp"), Hook::of("enter")]).or([exit("raw")])
     }
 
-    fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
+    fn rows(&mut self, tick: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
         let (failed, errnos) = errno::take(&mut maps.errnos);
         let counts = maps.counts.take();
         lines.push(syswrite::Row {
@@ -106,8 +106,10 @@ impl Tool for Syswrite {
                 lines.push(row)?;
             }
         }
-        let Lost { unmatched, twice: unended, full, busy, .. } = maps.begun.lost();
-        let (dropped, dropped_names) = (full + busy, maps.comms.lost().events());
+        maps.begun.forget_ended_threads(tick)?;
+        let Lost { unmatched, twice, died, full, busy, .. } = maps.begun.lost();
+        let (unended, dropped) = (twice + died, full + busy);
+        let dropped_names = maps.comms.lost().events();
         lines.push(syswrite_lost::Row { unmatched, unended, dropped, dropped_names })
     }
 }
