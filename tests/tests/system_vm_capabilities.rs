@@ -16,15 +16,8 @@ use system_tests::user::become_user;
 /// Not root, and nobody who has a process here.
 const SOMEBODY: u32 = 12345;
 const NEEDED: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
-const PLUGINS: [&str; 7] = [
-    "bootstrap",
-    "hardirqs",
-    "opensnoop",
-    "runqlat",
-    "sigsnoop",
-    "softirqs",
-    "bpfsample",
-];
+const PLUGINS: [&str; 7] =
+    ["bootstrap", "hardirqs", "opensnoop", "runqlat", "sigsnoop", "softirqs", "bpfsample"];
 /// Enough to start with, too few to load a BPF program.
 const FEW_FILES: u64 = 19;
 
@@ -168,7 +161,8 @@ fn plugins_attach_late_and_again_with_no_more_than_they_need() {
         let bpfsample = std::env::var("COLLECTOR_DIST").is_ok_and(|dist| dist == "/opt/collector");
         for plugin in &PLUGINS[..PLUGINS.len() - usize::from(!bpfsample)] {
             running.wait_until(&format!("lines of {plugin} as {user:?}"), |_| {
-                count(&lines, plugin) >= 2
+                // There may be no signal within two ticks.
+                count(&lines, plugin) + count(&lines, &format!("{plugin}_lost")) >= 2
             });
         }
         running.wait_until("who is attached", |_| hooks(&lines).len() >= 2);
