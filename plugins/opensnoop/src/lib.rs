@@ -1,7 +1,8 @@
 //! Opens of files: how many, with which results, by whom, and each by itself.
 //!
-//! Hooks: the returns of open, openat, openat2 and creat, which read what was asked out of the registers of the
-//! thread; else, and for the latency, their entries too; by tp. Five tables make it longer than other tools.
+//! Hooks: do_sys_openat2 by fexit; else the returns of open, openat, openat2 and creat by tp, which read what was
+//! asked out of the registers of the thread; else, and for the latency, their entries too. Six tables make it
+//! longer than other tools.
 
 use plugin_bpf::prelude::*;
 use skel::types::{event, opens};
@@ -121,7 +122,8 @@ impl Tool for Opensnoop {
             return Hooks::all(pairs).without_others();
         }
         let others = ["regs_openat2", "regs_open", "regs_creat"].map(optional);
-        Hooks::all([Hook::of("regs_openat")].into_iter().chain(others)).or(pairs)
+        let registers = [Hook::of("regs_openat")].into_iter().chain(others);
+        Hooks::all([Hook::of("open")]).or(registers).or(pairs)
     }
 
     fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * A call is counted when it returns. What it asked for is still in its registers then, and the page of
- * its path, which need not be in memory at the entry, has been read by the kernel.
- *
- * The registers are those of bpf_task_pt_regs() (Linux 5.15, with BTF). Without it, and for the latency,
- * entry and return are a pair.
+ * A call is counted when it returns: only then is the page of its path sure to be in memory. What it asked
+ * for is an argument of do_sys_openat2(), by which all of the calls go (Linux 5.6), or still in the
+ * registers of its thread (bpf_task_pt_regs(), 5.15). Else, and for the latency, entry and return are a
+ * pair.
  */
 #include "unity.bpf.h"
 #include "filter.bpf.h"
@@ -15,6 +14,7 @@
 #define O_RDWR	      00000002
 #define O_CREAT	      00000100
 #define O_TRUNC	      00001000
+#define O_LARGEFILE   00100000
 #define O_PATH	      010000000
 #define O_TMPFILE_BIT 020000000
 #define CREAT_FLAGS   (O_CREAT | O_WRONLY | O_TRUNC)
@@ -30,7 +30,7 @@ const volatile bool latency = false;
 struct call {
 	__u64 since; /* 0: the entry was not seen */
 	__u64 path;
-	__u64 flags; /* of openat2 the address of its struct open_how, whose first word they are */
+	__u64 flags; /* of openat2 at first the address of its struct open_how, which begins with them */
 };
 
 struct opens {
@@ -89,15 +89,11 @@ static __always_inline void count_halves(long ret, const struct call *call)
 		histogram_add(cut, &times, 0, bpf_ktime_get_ns() - call->since);
 }
 
-static __always_inline int returned(void *ctx, long ret, bool how, struct call *call)
+static __always_inline int count(void *ctx, long ret, const struct call *call)
 {
-	__u64 flags = (__u32)call->flags;
+	/* With O_PATH the kernel looks at no other of these. */
+	__u64 flags = call->flags & O_PATH ? 0 : call->flags;
 
-	if (how && bpf_probe_read_user(&flags, sizeof(flags), (void *)call->flags))
-		flags = 0;
-	call->flags = flags;
-	if (flags & O_PATH) /* the kernel looks at no other of these */
-		flags = 0;
 	counters_add(&results, ret < 0 ? -ret : 0, 1);
 	if ((flags & O_ACCMODE) == O_WRONLY || (flags & O_ACCMODE) == O_RDWR)
 		counters_add(&counts, FOR_WRITING, 1);
@@ -108,6 +104,28 @@ static __always_inline int returned(void *ctx, long ret, bool how, struct call *
 	if (events)
 		emit(ctx, ret, call);
 	return 0;
+}
+
+/* The function adds a flag of its own for open, openat and creat. */
+SEC("fexit/do_sys_openat2") int open_fexit(__u64 *ctx)
+{
+	struct call call = {.path = ctx[1]};
+
+	if (!filter_current())
+		return 0;
+	bpf_probe_read_kernel(&call.flags, sizeof(call.flags), (void *)ctx[2]);
+	call.flags &= ~(__u64)O_LARGEFILE;
+	return count(ctx, (int)ctx[3], &call);
+}
+
+static __always_inline int returned(void *ctx, long ret, bool how, struct call *call)
+{
+	__u64 flags = (__u32)call->flags;
+
+	if (how && bpf_probe_read_user(&flags, sizeof(flags), (void *)call->flags))
+		flags = 0;
+	call->flags = flags;
+	return count(ctx, ret, call);
 }
 
 static __always_inline int entered(__u64 path, __u64 flags)

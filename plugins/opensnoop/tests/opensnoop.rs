@@ -2,7 +2,7 @@
 
 use libc::c_char;
 use opensnoop::Opensnoop;
-use plugin_bpf::{Running, possible_cpus};
+use plugin_bpf::{Running, only_kind, possible_cpus};
 use plugin_testing::{Harness, Line, map_bytes};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -14,8 +14,10 @@ use std::thread;
 
 type Tool = Harness<Running<Opensnoop>>;
 
-/// By the registers of the thread, where the kernel has a helper for them; and by entry and return.
-const WAYS: [&str; 2] = [r#""latency":false"#, r#""latency":true"#];
+/// By the function behind the calls; by the registers of the thread, or where the kernel has no helper for them
+/// by entry and return; and by these in any case.
+const WAYS: [(&str, &str); 3] =
+    [("fentry", r#""latency":false"#), ("tp", r#""latency":false"#), ("tp", r#""latency":true"#)];
 
 const CREATE: i32 = libc::O_CREAT | libc::O_WRONLY;
 
@@ -25,6 +27,37 @@ fn watching(comm: &str, options: &str) -> Tool {
     let mut tool = Tool::init(&options).expect("it attaches");
     tool.call().expect("a tick");
     tool
+}
+
+/// The same in each way that works here: its name, its tool and what else was asked for.
+fn ways(comm: &str, more: &str) -> impl Iterator<Item = (&'static str, Tool)> {
+    WAYS.into_iter().filter_map(move |(kind, options)| {
+        only_kind(kind);
+        let options = format!(r#"{{"comm":["{comm}"],{options}{more}}}"#);
+        let mut tool = match Tool::init(&options) {
+            Ok(tool) => tool,
+            Err(error) if kind == "fentry" => {
+                println!("not by {kind}: {error:#}");
+                return None;
+            }
+            Err(error) => panic!("{error:#}"),
+        };
+        let way = way(&tool.call().expect("a tick"));
+        println!("by {way}");
+        Some((way, tool))
+    })
+}
+
+/// How the tool sees the calls.
+fn way(lines: &[Line]) -> &'static str {
+    let programs = of(lines, "collector_program").into_iter();
+    let mut attached = programs.filter(|l| l.get("hook").is_some()).map(|l| l.tag("program"));
+    let by = attached.find_map(|program| program.split('_').next()).expect("a program");
+    match by {
+        "open" => "function",
+        "regs" => "registers",
+        _ => "pairs",
+    }
 }
 
 /// Does something on a thread of a name.
@@ -44,7 +77,7 @@ fn of<'a>(lines: &'a [Line], table: &str) -> Vec<&'a Line> {
     lines.iter().filter(|l| l.table == table).collect()
 }
 
-fn whole<'a>(lines: &'a [Line], field: &str) -> u64 {
+fn whole(lines: &[Line], field: &str) -> u64 {
     of(lines, "opensnoop")[0].u64(field)
 }
 
@@ -61,15 +94,6 @@ fn errors(lines: &[Line]) -> BTreeMap<&str, u64> {
 fn missed(lines: &[Line]) -> u64 {
     let programs = of(lines, "collector_program").into_iter();
     programs.filter(|l| l.get("missed").is_some()).map(|l| l.u64("missed")).sum()
-}
-
-/// Whether the tool reads registers, or pairs.
-fn reads_registers(lines: &[Line]) -> bool {
-    let attached = |l: &&&Line| l.get("hook").is_some();
-    of(lines, "collector_program")
-        .iter()
-        .filter(attached)
-        .all(|l| l.tag("program").starts_with("regs_"))
 }
 
 /// A folder of this test alone.
@@ -161,12 +185,11 @@ fn wait(child: i32) -> i32 {
 
 #[test]
 fn each_way_counts_each_call_by_its_result() {
-    for way in WAYS {
+    for (_, mut tool) in ways("open-calls", r#","by":"comm""#) {
         let folder = Folder::new();
         let plain = folder.path("plain");
         fs::write(folder.0.join("plain"), "").expect("a file");
         std::os::unix::fs::symlink("loop", folder.0.join("loop")).expect("a link");
-        let mut tool = watching("open-calls", &format!(r#"{way},"by":"comm""#));
         named("open-calls", || {
             for _ in 0..50 {
                 open(plain.as_ptr(), libc::O_RDONLY).expect("opened");
@@ -194,7 +217,6 @@ fn each_way_counts_each_call_by_its_result() {
             }
         });
         let lines = tool.call().expect("a tick");
-        println!("{way}: {:?}, registers: {}", of(&lines, "opensnoop")[0], reads_registers(&lines));
         let failed = BTreeMap::from([
             ("EEXIST", 1),
             ("EFAULT", 3),
@@ -213,10 +235,7 @@ fn each_way_counts_each_call_by_its_result() {
         assert_eq!((comm[0].tag("comm"), comm.len()), ("open-calls", 2));
         assert_eq!((comm[0].u64("opens"), comm[0].u64("failed")), (215, 11));
         let latency = of(&lines, "opensnoop_latency");
-        assert_eq!(
-            latency.iter().map(|l| l.u64("count")).sum::<u64>(),
-            215 * u64::from(way == WAYS[1])
-        );
+        assert!(latency.iter().all(|l| l.u64("count") == 215), "{latency:?}");
         for field in ["unmatched", "unended", "dropped_entries"] {
             assert_eq!(lost(&lines, field), 0, "{field}");
         }
@@ -238,14 +257,13 @@ fn cold(path: &CStr, folder: &Folder) -> *const c_char {
 
 #[test]
 fn an_event_has_the_path_as_it_was_given() {
-    for way in WAYS {
+    for (_, mut tool) in ways("open-events", r#","events":true"#) {
         let folder = Folder::new();
         let odd = ["a,b=c d", "quote\"back\\", "line\nfeed", "tab\tbell\u{7}", "\u{e4}\u{65e5}"];
         let mut paths: Vec<CString> = odd.iter().map(|name| folder.path(name)).collect();
         paths.push(folder.path(Path::new(std::ffi::OsStr::from_bytes(b"bytes\xff\xfe"))));
         paths.push(c"".into());
         let long = folder.path("x".repeat(250));
-        let mut tool = watching("open-events", &format!(r#"{way},"events":true"#));
         named("open-events", || {
             for path in &paths {
                 let _ = openat(path.as_ptr(), CREATE | libc::O_CLOEXEC);
@@ -319,13 +337,12 @@ fn sleeping(process: i32) {
 
 #[test]
 fn a_thread_that_is_killed_in_a_call_and_a_call_from_before_are_counted() {
-    for way in WAYS {
-        let folder = Folder::new();
-        let pipe = pipe(&folder);
-        let begin = || named("open-wait", || fork(|| _ = openat(pipe.as_ptr(), libc::O_WRONLY)));
-        let before = begin();
-        sleeping(before);
-        let mut tool = watching("open-wait", way);
+    let folder = Folder::new();
+    let pipe = pipe(&folder);
+    let begin = || named("open-wait", || fork(|| _ = openat(pipe.as_ptr(), libc::O_WRONLY)));
+    let mut before = begin();
+    sleeping(before);
+    for (way, mut tool) in ways("open-wait", "") {
         let killed = begin();
         sleeping(killed);
         // SAFETY: a child of this very process.
@@ -335,22 +352,27 @@ fn a_thread_that_is_killed_in_a_call_and_a_call_from_before_are_counted() {
         openat(pipe.as_ptr(), libc::O_RDONLY).expect("opened");
         wait(before);
         let lines = tool.call().expect("a tick");
-        println!("{way}: {lines:?}");
         assert_eq!(errors(&lines), BTreeMap::from([("ERESTARTSYS", 1)]));
-        assert_eq!((whole(&lines, "opens"), whole(&lines, "failed")), (2, 1));
-        let unmatched = u64::from(!reads_registers(&lines));
-        assert_eq!(lost(&lines, "unmatched"), unmatched, "the entry was before the tool");
-        assert_eq!(whole(&lines, "for_writing"), 2 - unmatched);
-        assert_eq!(lost(&lines, "unended"), 0);
+        // Registers tell of the one from before too; of pairs its entry lacks, and a function did not begin.
+        let (opens, for_writing, unmatched) = match way {
+            "registers" => (2, 2, 0),
+            "pairs" => (2, 1, 1),
+            _ => (1, 1, 0),
+        };
+        assert_eq!((whole(&lines, "opens"), whole(&lines, "failed")), (opens, 1), "{way}");
+        assert_eq!(whole(&lines, "for_writing"), for_writing, "{way}");
+        assert_eq!((lost(&lines, "unmatched"), lost(&lines, "unended")), (unmatched, 0), "{way}");
+        before = begin();
+        sleeping(before);
     }
+    openat(pipe.as_ptr(), libc::O_RDONLY).expect("opened");
+    wait(before);
 }
 
 /// By the interrupt that 32-bit processes call the kernel with, which a 64-bit one may use too.
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn a_32_bit_call_is_not_seen_as_the_manual_says() {
-    const OPEN: u32 = 5;
-    let mut tool = watching("open-32", WAYS[0]);
+fn a_32_bit_call_is_seen_by_the_function_alone_as_the_manual_says() {
     // SAFETY: a new mapping within the first 2 GiB.
     let page = unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
@@ -361,45 +383,50 @@ fn a_32_bit_call_is_not_seen_as_the_manual_says() {
     // SAFETY: the page is ours and longer than the text.
     unsafe { page.cast::<[u8; 2]>().write(*b"/\0") };
     let page = page as u64;
-    let child = named("open-32", || {
-        fork(|| {
-            let fd: i32;
-            // SAFETY: the kernel reads the path and touches no other memory; rbx has its value again.
-            unsafe {
-                std::arch::asm!(
-                    "xchg {path}, rbx",
-                    "int 0x80",
-                    "xchg {path}, rbx",
-                    path = inout(reg) page => _,
-                    inlateout("eax") OPEN => fd,
-                    in("ecx") 0,
-                    in("edx") 0,
-                    out("r8") _, out("r9") _, out("r10") _, out("r11") _,
-                );
-            }
-            // SAFETY: ends the child.
-            unsafe { libc::_exit(if fd >= 0 { 7 } else { 1 }) };
-        })
-    });
-    let status = wait(child);
-    if status != 7 << 8 {
-        return println!("SKIPPED: this kernel takes no 32-bit calls: status {status:#x}");
+    for (way, mut tool) in ways("open-32", "") {
+        let status = wait(named("open-32", || fork(|| open_as_32_bit(page))));
+        if status != 7 << 8 {
+            return println!("SKIPPED: this kernel takes no 32-bit calls: status {status:#x}");
+        }
+        let opens = whole(&tool.call().expect("a tick"), "opens");
+        assert_eq!(opens, u64::from(way == "function"), "{way}");
     }
-    assert_eq!(whole(&tool.call().expect("a tick"), "opens"), 0);
+}
+
+/// Ends the process, with 7 when it opened the path.
+#[cfg(target_arch = "x86_64")]
+fn open_as_32_bit(path: u64) {
+    const OPEN: u32 = 5;
+    let fd: i32;
+    // SAFETY: the kernel reads the path and touches no other memory; rbx has its value again. Then the process ends.
+    unsafe {
+        std::arch::asm!(
+            "xchg {path}, rbx",
+            "int 0x80",
+            "xchg {path}, rbx",
+            path = inout(reg) path => _,
+            inlateout("eax") OPEN => fd,
+            in("ecx") 0,
+            in("edx") 0,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+        libc::_exit(if fd >= 0 { 7 } else { 1 });
+    }
 }
 
 #[test]
 fn no_open_is_lost_between_ticks() {
     const OPENS: u64 = 10_000;
-    for way in WAYS {
+    for (way, mut tool) in ways("open-load", r#","by":"comm""#) {
         let folder = Folder::new();
         fs::write(folder.0.join("plain"), "").expect("a file");
         let path = folder.path("plain");
-        let mut tool = watching("open-load", &format!(r#"{way},"by":"comm""#));
         let load = || (0..OPENS).for_each(|_| _ = openat(path.as_ptr(), CREATE));
-        let mut sums = [0; 5];
+        let (mut sums, mut measured) = ([0; 5], false);
         let mut add = |lines: &[Line]| {
-            let latency = of(lines, "opensnoop_latency").first().map_or(0, |l| l.u64("count"));
+            let latency = of(lines, "opensnoop_latency");
+            measured = !latency.is_empty();
+            let latency = latency.iter().map(|l| l.u64("count")).sum();
             let comms = of(lines, "opensnoop_comm").iter().map(|l| l.u64("opens")).sum();
             let [opens, creating] = ["opens", "creating"].map(|field| whole(lines, field));
             for (sum, n) in sums.iter_mut().zip([opens, creating, comms, latency, missed(lines)]) {
@@ -418,7 +445,7 @@ fn no_open_is_lost_between_ticks() {
         assert!(opens <= 2 * OPENS && opens + missed >= 2 * OPENS, "{opens}");
         assert!(creating <= opens && creating + missed >= opens, "{creating}");
         assert_eq!(comms, opens);
-        if way == WAYS[1] {
+        if measured {
             assert!(latency <= opens && latency + missed >= opens, "{latency}");
         }
     }
@@ -450,6 +477,6 @@ fn a_process_is_chosen_by_its_id_and_the_maps_are_small() {
     let lines = tool.call().expect("a tick");
     assert_eq!((whole(&lines, "opens"), whole(&lines, "failed")), (30, 30));
     println!("{bytes} bytes of maps on {cpus} CPUs");
-    let most = if reads_registers(&lines) { 96 } else { 2 * 1024 };
+    let most = if way(&lines) == "pairs" { 2 * 1024 } else { 96 };
     assert!(bytes <= most * 1024, "{bytes}");
 }

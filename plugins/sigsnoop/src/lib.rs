@@ -9,39 +9,10 @@ skeleton!(sigsnoop);
 by!(By: Comm);
 
 /// From 1 on, as x86 and arm64 number them.
-const NAMES: [&str; 31] = [
-    "SIGHUP",
-    "SIGINT",
-    "SIGQUIT",
-    "SIGILL",
-    "SIGTRAP",
-    "SIGABRT",
-    "SIGBUS",
-    "SIGFPE",
-    "SIGKILL",
-    "SIGUSR1",
-    "SIGSEGV",
-    "SIGUSR2",
-    "SIGPIPE",
-    "SIGALRM",
-    "SIGTERM",
-    "SIGSTKFLT",
-    "SIGCHLD",
-    "SIGCONT",
-    "SIGSTOP",
-    "SIGTSTP",
-    "SIGTTIN",
-    "SIGTTOU",
-    "SIGURG",
-    "SIGXCPU",
-    "SIGXFSZ",
-    "SIGVTALRM",
-    "SIGPROF",
-    "SIGWINCH",
-    "SIGIO",
-    "SIGPWR",
-    "SIGSYS",
-];
+const NAMES: &str = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP \
+                     TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS";
+/// Beyond the last one.
+const SIGNALS: usize = 65;
 /// As the GNU C library has it, which keeps the two real-time signals before it to itself.
 const SIGRTMIN: usize = 34;
 /// What the kernel says of a signal: delivered, ignored, pending, failed, lost its siginfo.
@@ -114,7 +85,7 @@ impl Tool for Sigsnoop {
     }
 
     fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
-        let mut counts = [[0; RESULTS]; 2 * (NAMES.len() + 34)];
+        let mut counts = [[0; RESULTS]; 2 * SIGNALS];
         for (i, signals) in maps.signals.take_all() {
             counts[i / RESULTS][i % RESULTS] = signals;
         }
@@ -137,11 +108,13 @@ impl Tool for Sigsnoop {
 }
 
 fn name(signal: usize) -> Text {
-    match (NAMES.get(signal.wrapping_sub(1)), signal) {
-        (Some(name), _) => (*name).into(),
-        (None, SIGRTMIN) => "SIGRTMIN".into(),
-        (None, SIGRTMIN..) => format!("SIGRTMIN+{}", signal - SIGRTMIN).into(),
-        (None, _) => format!("SIG{signal}").into(),
+    match signal.checked_sub(SIGRTMIN) {
+        Some(0) => "SIGRTMIN".into(),
+        Some(more) => format!("SIGRTMIN+{more}").into(),
+        None => match NAMES.split(' ').nth(signal.wrapping_sub(1)) {
+            Some(name) => format!("SIG{name}").into(),
+            None => format!("SIG{signal}").into(),
+        },
     }
 }
 

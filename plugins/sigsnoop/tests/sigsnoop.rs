@@ -144,6 +144,19 @@ fn timer(signal: i32) {
     }
 }
 
+/// A process that touches memory which it does not have, and its parent.
+fn fault() {
+    limit(libc::RLIMIT_CORE, 0);
+    // SAFETY: the child ends at its access; the parent waits for it.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            std::ptr::write_volatile(8 as *mut u8, 0);
+        }
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+}
+
 /// Name, sender and all counts of a line; zeros where there is none.
 fn row(lines: &[Line], sig: &str, src: &str) -> [u64; 5] {
     let of = |l: &&Line| l.table == "sigsnoop" && l.tag("sig") == sig && l.tag("src") == src;
@@ -197,8 +210,7 @@ fn every_way_counts_signals_by_sender_and_result() {
                 libc::write(ends[1], c"x".as_ptr().cast(), 1);
             }
         });
-        let fault = Target::with(|| fault());
-        drop(fault);
+        drop(Target::with(fault));
         let lines = tool.call().expect("a tick");
         assert_eq!(row(&lines, &rt(6), "user"), [20, 0, 0, 0, 0], "{kind}");
         assert_eq!(row(&lines, "SIGSTKFLT", "user"), [5, 0, 4, 0, 0], "{kind}");
