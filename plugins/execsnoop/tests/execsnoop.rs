@@ -10,6 +10,7 @@ use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -356,17 +357,18 @@ fn arguments<P: Plugin>(tool: &mut Harness<P>) {
 fn events_that_find_no_room_are_counted() {
     let _alone = alone();
     let mut tool = Tool::init(EVENTS).expect("it attaches");
-    let (files, long) = (Files::new(), vec![b'x'; 3_000]);
-    let path = files.path(PROGRAM);
+    let (files, long) = (Files::new(), "x".repeat(3_000));
     tool.call().expect("a tick");
     for _ in 0..500 {
-        assert_eq!(Child::fork(CALLER, || execve(&path, &[&long])).wait(), 0);
+        let status = Command::new(files.0.join(PROGRAM)).arg(&long).env_clear().status();
+        assert!(status.expect("it starts").success());
     }
     let lines = tool.call().expect("a tick");
     let (execs, shown) = (whole(&lines).u64("execs"), events(&lines).len() as u64);
     let dropped = lost(&lines).u64("dropped_events");
     println!("{execs} execs, {shown} events, {dropped} dropped");
-    assert_eq!((execs, shown + dropped), (500, 500));
+    assert_eq!(shown + dropped, execs);
+    assert!(execs <= 500 && execs + missed(&lines) >= 500);
     let with_args = events(&lines)[0].get("args").is_some();
     assert!(dropped > 0 || !with_args, "{shown} events");
 }
