@@ -157,6 +157,14 @@ impl<P: Plugin> Harness<P> {
     }
 }
 
+/// How often the kernel skipped a tool's programs, as far as it counts that: each time may cost a count. Since it
+/// preempts programs (7.2 does) it skips one that another task has begun on that CPU.
+#[must_use]
+pub fn missed(lines: &[Line]) -> u64 {
+    let programs = lines.iter().filter(|l| l.table == "collector_program");
+    programs.filter(|l| l.get("missed").is_some()).map(|l| l.u64("missed")).sum()
+}
+
 /// Nanoseconds since 1970 UTC.
 fn wall_ns() -> i64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

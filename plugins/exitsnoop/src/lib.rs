@@ -164,7 +164,7 @@ impl Tool for Exitsnoop {
 
 fn row(event: &event) -> exitsnoop_event::Row {
     let code = (event.cause < SIGNALED).then(|| event.cause.into());
-    let signal = (SIGNALED..UNKNOWN).contains(&event.cause).then(|| event.cause & 0x7f);
+    let signal = (SIGNALED..UNKNOWN).contains(&event.cause).then_some(event.cause & 0x7f);
     let cause = match (code, signal) {
         (Some(0), _) => "ok",
         (Some(_), _) => "failed",
