@@ -69,7 +69,8 @@ static __always_inline void emit(void *ctx, long ret, const struct call *call)
 	event->result = ret;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
 	bytes = bpf_probe_read_user_str(event->path, sizeof(event->path), (void *)call->path);
-	event->path_bytes = bytes > 0 ? bytes : 0;
+	/* Of an empty text some kernels say 0, rather than 1 (the NUL). */
+	event->path_bytes = bytes > 0 ? bytes : !bytes;
 	events_emit_part(ctx, &singles, event, offsetof(struct event, path) + event->path_bytes);
 	scratch_give(&singles, event);
 }

@@ -416,7 +416,7 @@ fn open_as_32_bit(path: u64) {
 
 #[test]
 fn no_open_is_lost_between_ticks() {
-    const OPENS: u64 = 10_000;
+    const OPENS: u64 = 5_000;
     for (way, mut tool) in ways("open-load", r#","by":"comm""#) {
         let folder = Folder::new();
         fs::write(folder.0.join("plain"), "").expect("a file");

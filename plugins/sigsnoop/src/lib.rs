@@ -4,6 +4,7 @@
 
 use plugin_bpf::prelude::*;
 use skel::types::sent;
+use std::collections::BTreeMap;
 
 skeleton!(sigsnoop);
 by!(By: Comm);
@@ -11,8 +12,6 @@ by!(By: Comm);
 /// From 1 on, as x86 and arm64 number them.
 const NAMES: &str = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP \
                      TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS";
-/// Beyond the last one.
-const SIGNALS: usize = 65;
 /// As the GNU C library has it, which keeps the two real-time signals before it to itself.
 const SIGRTMIN: usize = 34;
 /// What the kernel says of a signal: delivered, ignored, pending, failed, lost its siginfo.
@@ -85,15 +84,13 @@ impl Tool for Sigsnoop {
     }
 
     fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
-        let mut counts = [[0; RESULTS]; 2 * SIGNALS];
+        let mut rows = BTreeMap::<_, [u64; RESULTS]>::new();
         for (i, signals) in maps.signals.take_all() {
-            counts[i / RESULTS][i % RESULTS] = signals;
+            rows.entry(i / RESULTS).or_default()[i % RESULTS] = signals;
         }
-        for (i, results) in
-            counts.iter().enumerate().filter(|(_, results)| **results != [0; RESULTS])
-        {
+        for (i, results) in rows {
             let (sig, src) = (name(i / 2), ["kernel", "user"][i % 2].into());
-            let [_, ignored, pending, failed, lost_info] = *results;
+            let [_, ignored, pending, failed, lost_info] = results;
             let sent = results.iter().sum();
             lines.push(sigsnoop::Row { sig, src, sent, ignored, pending, failed, lost_info })?;
         }

@@ -28,6 +28,8 @@ struct Pair {
     arguments: &'static [&'static str],
     /// In the name of the program that runs once for each event, of both; the kernel keeps 15 characters.
     event: &'static str,
+    /// Programs of the peer that run once for each event and have that in their names.
+    programs: u64,
     /// Causes events for a while.
     load: fn(Duration),
     /// At most so much of the peer's nanoseconds.
@@ -40,6 +42,7 @@ const PAIRS: [Pair; 5] = [
         options: "",
         arguments: &["600", "1"],
         event: "switch",
+        programs: 1,
         load: wake_each_other,
         bound: 0.45,
     },
@@ -64,6 +67,7 @@ const PAIRS: [Pair; 5] = [
         options: "vectors = false",
         arguments: &["-d", "600", "1"],
         event: "exi",
+        programs: 1,
         load: |time| again(time, || assert!(drive::disk(1_000), "/var/tmp lies on no disk")),
         bound: 0.6,
     },
@@ -72,8 +76,28 @@ const PAIRS: [Pair; 5] = [
         options: "",
         arguments: &["-d", "600", "1"],
         event: "exi",
+        programs: 1,
         load: |time| both_cpus(|| again(time, || drive::packets(1_000))),
         bound: 0.6,
+    },
+    Pair {
+        name: "opensnoop",
+        options: "",
+        arguments: &[],
+        event: "",
+        // The entry and the return of a call.
+        programs: 2,
+        load: |time| again(time, || drop(fs::File::open("/dev/null"))),
+        bound: 0.05,
+    },
+    Pair {
+        name: "sigsnoop",
+        options: "",
+        arguments: &[],
+        event: "",
+        programs: 1,
+        load: |time| again(time, ignored_signal),
+        bound: 0.2,
     },
 ];
 
@@ -110,7 +134,9 @@ fn compare(pair: &Pair) -> Result<()> {
         for _ in 0..ROUNDS {
             let before = [ours.costs(), theirs.costs()];
             (pair.load)(ROUND);
-            let [ours, theirs] = [ours.since(&before[0], pair)?, theirs.since(&before[1], pair)?];
+            let ours = ours.since(&before[0], pair)?;
+            let mut theirs = theirs.since(&before[1], pair)?;
+            theirs.events /= pair.programs;
             let order = if ours_first { "collector first" } else { "libbpf-tools first" };
             println!("{}: {ours}, libbpf-tools {theirs} ({order})", pair.name);
             sums[0] += ours.ns();
@@ -222,6 +248,12 @@ impl std::fmt::Display for Cost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:.0} ns per event of {}", self.ns(), self.events)
     }
+}
+
+/// A signal that this process does not handle and does not mind.
+fn ignored_signal() {
+    // SAFETY: a signal to this very process, whose default is to be ignored.
+    unsafe { libc::kill(libc::getpid(), libc::SIGWINCH) };
 }
 
 /// The same again until the time is over.
