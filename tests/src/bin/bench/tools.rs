@@ -1,10 +1,11 @@
 //! Each tool beside the one of the same name of libbpf-tools, on the same events in the same seconds: nanoseconds
-//! per event by the kernel's own BPF statistics, and kernel memory of maps.
+//! per event by the kernel's own BPF statistics, with those of the processes where the peer wakes its own for each
+//! event; and kernel memory of maps.
 //!
 //! The one that attached first runs first at every event, and pays for what the caches do not hold yet: each
 //! pair runs in both orders, and the ratio is that of the sums of both.
 
-use crate::{dist, figure};
+use crate::{cpu, dist, figure, median};
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::query::ProgInfoIter;
 use plugin_testing::{drive, held};
@@ -26,48 +27,40 @@ struct Pair {
     options: &'static str,
     /// Of the peer: a histogram, printed when it is over, or its events.
     arguments: &'static [&'static str],
-    /// In the name of the program that runs once for each event, of both; the kernel keeps 15 characters.
+    /// In the name of the program that runs once for each event; the kernel keeps 15 characters.
     event: &'static str,
-    /// Programs of the peer that run once for each event and have that in their names.
-    programs: u64,
+    /// What is compared.
+    cost: Of,
     /// Causes events for a while.
     load: fn(Duration),
     /// At most so much of the peer's nanoseconds.
     bound: f64,
 }
 
-const PAIRS: [Pair; 5] = [
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// The programs in the kernel; the peer counts in one of the same name.
+    Programs,
+    /// The processes too: the peer wakes its own for each event. Events are those that our program saw.
+    All,
+}
+
+const PAIRS: [Pair; 7] = [
     Pair {
         name: "runqlat",
         options: "",
         arguments: &["600", "1"],
         event: "switch",
-        programs: 1,
+        cost: Of::Programs,
         load: wake_each_other,
         bound: 0.45,
-    },
-    Pair {
-        name: "execsnoop",
-        options: "events = true",
-        arguments: &[],
-        event: "e", // all: two for each exec, of both
-        load: |time| again(time, start_a_program),
-        bound: 0.6,
-    },
-    Pair {
-        name: "exitsnoop",
-        options: "events = true",
-        arguments: &[],
-        event: "exit",
-        load: |time| again(time, start_a_program),
-        bound: 1.0,
     },
     Pair {
         name: "hardirqs",
         options: "vectors = false",
         arguments: &["-d", "600", "1"],
         event: "exi",
-        programs: 1,
+        cost: Of::Programs,
         load: |time| again(time, || assert!(drive::disk(1_000), "/var/tmp lies on no disk")),
         bound: 0.6,
     },
@@ -76,7 +69,7 @@ const PAIRS: [Pair; 5] = [
         options: "",
         arguments: &["-d", "600", "1"],
         event: "exi",
-        programs: 1,
+        cost: Of::Programs,
         load: |time| both_cpus(|| again(time, || drive::packets(1_000))),
         bound: 0.6,
     },
@@ -84,20 +77,37 @@ const PAIRS: [Pair; 5] = [
         name: "opensnoop",
         options: "",
         arguments: &[],
-        event: "",
-        // The entry and the return of a call.
-        programs: 2,
-        load: |time| again(time, || drop(fs::File::open("/dev/null"))),
+        event: "open",
+        cost: Of::All,
+        load: |time| again(time, open),
+        bound: 0.05,
+    },
+    Pair {
+        name: "execsnoop",
+        options: "",
+        arguments: &[],
+        event: "exec_",
+        cost: Of::All,
+        load: |time| again(time, start_a_program),
+        bound: 0.05,
+    },
+    Pair {
+        name: "exitsnoop",
+        options: "",
+        arguments: &[],
+        event: "exit_",
+        cost: Of::All,
+        load: |time| again(time, start_a_program),
         bound: 0.05,
     },
     Pair {
         name: "sigsnoop",
         options: "",
         arguments: &[],
-        event: "",
-        programs: 1,
+        event: "generate",
+        cost: Of::All,
         load: |time| again(time, ignored_signal),
-        bound: 0.2,
+        bound: 0.05,
     },
 ];
 
@@ -115,8 +125,11 @@ pub fn run() -> Result<()> {
     let statistics = unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) };
     ensure!(statistics >= 0, "the kernel does not keep BPF statistics (Linux 5.8)");
     // SAFETY: checked above; nobody else has it.
-    let _statistics = unsafe { OwnedFd::from_raw_fd(statistics) };
-    PAIRS.iter().filter(|pair| !only || named(pair)).try_for_each(compare)
+    let statistics = unsafe { OwnedFd::from_raw_fd(statistics) };
+    let chosen = || PAIRS.iter().filter(|pair| !only || named(pair));
+    chosen().try_for_each(compare)?;
+    drop(statistics); // it takes its time at each event
+    chosen().filter(|pair| pair.name == "opensnoop").try_for_each(slowed)
 }
 
 fn compare(pair: &Pair) -> Result<()> {
@@ -132,11 +145,15 @@ fn compare(pair: &Pair) -> Result<()> {
             ours = Running::ours(pair, &folder)?;
         }
         for _ in 0..ROUNDS {
-            let before = [ours.costs(), theirs.costs()];
+            let before = [ours.costs()?, theirs.costs()?];
             (pair.load)(ROUND);
             let ours = ours.since(&before[0], pair)?;
             let mut theirs = theirs.since(&before[1], pair)?;
-            theirs.events /= pair.programs;
+            match pair.cost {
+                Of::Programs => ensure!(theirs.events > 0, "no event of {} was seen", pair.name),
+                Of::All => theirs.events = ours.events,
+            }
+            ensure!(ours.events > 0, "no event of {} was seen", pair.name);
             let order = if ours_first { "collector first" } else { "libbpf-tools first" };
             println!("{}: {ours}, libbpf-tools {theirs} ({order})", pair.name);
             sums[0] += ours.ns();
@@ -152,14 +169,46 @@ fn compare(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+/// By how much a loop of opens becomes slower beside each tool alone.
+fn slowed(pair: &Pair) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let time = || {
+        let begin = Instant::now();
+        (0..OPENS).for_each(|_| open());
+        begin.elapsed().as_secs_f64()
+    };
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let alone = time();
+        let running = Running::ours(pair, &folder)?;
+        ours.push(time() / alone);
+        drop(running);
+        let alone = time();
+        let running = Running::theirs(pair)?;
+        theirs.push(time() / alone);
+        drop(running);
+    }
+    let what = format!("{OPENS} opens beside");
+    println!("{what} libbpf-tools: {:.2} of their time alone", median(theirs));
+    figure(&format!("{what} the collector"), median(ours), " of their time alone", 1.05);
+    Ok(())
+}
+
+const OPENS: usize = 300_000;
+
 /// A tool in a process of its own, which ends with the benchmark.
 struct Running {
     child: Child,
     programs: Vec<u32>,
 }
 
-/// Runs and nanoseconds, by program's id, with its name.
-type Costs = BTreeMap<u32, (String, u64, u64)>;
+/// What a tool has taken so far.
+struct Costs {
+    /// Runs and nanoseconds, by program's id, with its name.
+    programs: BTreeMap<u32, (String, u64, u64)>,
+    /// CPU of its process.
+    process_ns: u64,
+}
 
 impl Running {
     fn ours(pair: &Pair, folder: &TempDir) -> Result<Self> {
@@ -196,26 +245,29 @@ impl Running {
         bail!("{} loaded no BPF program within 30 s", what.display())
     }
 
-    fn costs(&self) -> Costs {
+    fn costs(&self) -> Result<Costs> {
         let ours = ProgInfoIter::default().filter(|p| self.programs.contains(&p.id));
         let cost = |p: libbpf_rs::query::ProgramInfo| {
             (p.id, (p.name.to_string_lossy().into_owned(), p.run_cnt, p.run_time_ns))
         };
-        ours.map(cost).collect()
+        let process_ns = (cpu::seconds(self.child.id())? * 1e9) as u64;
+        Ok(Costs { programs: ours.map(cost).collect(), process_ns })
     }
 
-    /// What all programs took, and how many events there were.
+    /// What it took, and how many events there were.
     fn since(&self, before: &Costs, pair: &Pair) -> Result<Cost> {
+        let now = self.costs()?;
         let mut cost = Cost { events: 0, ns: 0 };
-        for (id, (name, runs, ns)) in self.costs() {
-            let (_, runs_before, ns_before) = &before[&id];
+        for (id, (name, runs, ns)) in now.programs {
+            let (_, runs_before, ns_before) = &before.programs[&id];
             cost.ns += ns - ns_before;
             if name.contains(pair.event) {
                 cost.events += runs - runs_before;
             }
         }
-        let names = || self.costs().into_values().map(|(name, ..)| name).collect::<Vec<_>>();
-        ensure!(cost.events > 0, "no event of {} was seen by {:?}", pair.name, names());
+        if pair.cost == Of::All {
+            cost.ns += now.process_ns - before.process_ns;
+        }
         Ok(cost)
     }
 
@@ -262,6 +314,10 @@ fn again(time: Duration, act: impl Fn()) {
     while begin.elapsed() < time {
         act();
     }
+}
+
+fn open() {
+    drop(fs::File::open("/dev/null"));
 }
 
 fn start_a_program() {
