@@ -14,12 +14,20 @@ names! {
     SIGPWR SIGSYS
 }
 
-/// The name of a signal, as the tag of a row: `SIGKILL` for 9. Real-time signals go by their number, `SIG34`, because
-/// C libraries differ in which of them is `SIGRTMIN`.
+/// The first real-time signal, as the GNU C library has it, which keeps two to itself.
+const SIGRTMIN: i32 = 34;
+
+/// The name of a signal, as the tag of a row: `SIGKILL` for 9, `SIGRTMIN+3` for 37.
 #[must_use]
 pub fn name(number: i32) -> Cow<'static, str> {
-    let known = NAMES.iter().find(|(known, _)| *known == number);
-    known.map_or_else(|| format!("SIG{number}").into(), |(_, name)| (*name).into())
+    if let Some((_, name)) = NAMES.iter().find(|(known, _)| *known == number) {
+        return (*name).into();
+    }
+    match number - SIGRTMIN {
+        0 => "SIGRTMIN".into(),
+        more @ 1..=30 => format!("SIGRTMIN+{more}").into(),
+        _ => format!("SIG{number}").into(),
+    }
 }
 
 #[cfg(test)]
@@ -32,7 +40,9 @@ mod tests {
             (name(9), name(11), name(6)),
             ("SIGKILL".into(), "SIGSEGV".into(), "SIGABRT".into())
         );
-        assert_eq!((name(34), name(64), name(0)), ("SIG34".into(), "SIG64".into(), "SIG0".into()));
+        let names = [0, 32, 33, 34, 35, 64, 65].map(name);
+        let wanted = ["SIG0", "SIG32", "SIG33", "SIGRTMIN", "SIGRTMIN+1", "SIGRTMIN+30", "SIG65"];
+        assert_eq!(names, wanted);
         assert!(
             (1..=31).all(|number| !name(number)[3..].starts_with(|c: char| c.is_ascii_digit()))
         );

@@ -18,9 +18,9 @@ table! {
     }
 }
 table! {
-    /// Execs that failed, a line for each error that there was; with `failures = true`.
+    /// The errors of failed execs; with `failures = true`.
     execsnoop_errno {
-        tags { errno "Its name, such as `ENOENT`." }
+        tags { errno "The error, such as `ENOENT`; `other` is the sum beyond the first 20." }
         failed: counter "Calls of execve and execveat that returned it.",
     }
 }
@@ -104,10 +104,9 @@ impl Tool for Execsnoop {
 
     fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
         let counts = maps.counts.take();
-        let mut all_failed = 0;
-        for (number, failed) in maps.errnos.take_all() {
-            all_failed += failed;
-            lines.push(execsnoop_errno::Row { errno: errno::name(number as u32), failed })?;
+        let (all_failed, errnos) = errno::take(&mut maps.errnos);
+        for (errno, failed) in errnos {
+            lines.push(execsnoop_errno::Row { errno, failed })?;
         }
         lines.push(execsnoop::Row {
             execs: counts.execs,

@@ -191,7 +191,7 @@ fn every_way_counts_each_process_once_by_what_wait_says() {
             assert_eq!(cores, 1, "nothing keeps a core from being dumped there");
         }
         let mut signals = BTreeMap::from([("SIGABRT", 1), ("SIGKILL", 2), ("SIGTERM", 1)]);
-        signals.extend([("SIG34", 1), ("SIGSEGV", 1)]);
+        signals.extend([("SIGRTMIN", 1), ("SIGSEGV", 1)]);
         assert_eq!(rows(&lines, "exitsnoop_signal", "sig"), signals, "{kind}");
         let mut codes = BTreeMap::new();
         for code in

@@ -9,11 +9,6 @@ use std::collections::BTreeMap;
 skeleton!(sigsnoop);
 by!(By: Comm);
 
-/// From 1 on, as x86 and arm64 number them.
-const NAMES: &str = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP \
-                     TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS";
-/// As the GNU C library has it, which keeps the two real-time signals before it to itself.
-const SIGRTMIN: usize = 34;
 /// What the kernel says of a signal: delivered, ignored, pending, failed, lost its siginfo.
 const RESULTS: usize = 5;
 
@@ -89,7 +84,7 @@ impl Tool for Sigsnoop {
             rows.entry(i / RESULTS).or_default()[i % RESULTS] = signals;
         }
         for (i, results) in rows {
-            let (sig, src) = (name(i / 2), ["kernel", "user"][i % 2].into());
+            let (sig, src) = (signal::name((i / 2) as i32), ["kernel", "user"][i % 2].into());
             let [_, ignored, pending, failed, lost_info] = results;
             let sent = results.iter().sum();
             lines.push(sigsnoop::Row { sig, src, sent, ignored, pending, failed, lost_info })?;
@@ -101,17 +96,6 @@ impl Tool for Sigsnoop {
         }
         let (unknown, dropped_comms) = (maps.signals.lost().events(), maps.comms.lost().events());
         lines.push(sigsnoop_lost::Row { unknown, dropped_comms })
-    }
-}
-
-fn name(signal: usize) -> Text {
-    match signal.checked_sub(SIGRTMIN) {
-        Some(0) => "SIGRTMIN".into(),
-        Some(more) => format!("SIGRTMIN+{more}").into(),
-        None => match NAMES.split(' ').nth(signal.wrapping_sub(1)) {
-            Some(name) => format!("SIG{name}").into(),
-            None => format!("SIG{signal}").into(),
-        },
     }
 }
 
