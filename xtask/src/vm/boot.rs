@@ -67,7 +67,7 @@ impl Machine<'_> {
         // When we are killed, however hard, the machine dies too.
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G"]);
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G"]);
         qemu.args(["-nodefaults", "-no-reboot", "-display", "none"]);
         qemu.arg("-kernel").arg(&self.kernel.vmlinuz).arg("-initrd").arg(self.image);
         qemu.args(["-append", &append]);

@@ -53,7 +53,8 @@ impl AddAssign for Done {
 
 /// A minute of it, or as many seconds as the last argument says.
 pub fn run() -> Result<()> {
-    let seconds = std::env::args().last().and_then(|word| word.parse().ok()).unwrap_or(SECONDS);
+    let seconds =
+        std::env::args().next_back().and_then(|word| word.parse().ok()).unwrap_or(SECONDS);
     let home = Home::with_tools();
     let lines = home.path("lines");
     let mut config = String::from("interval = \"1s\"\n");
