@@ -94,7 +94,7 @@ const FIRST: &str = "first_test";
 /// Longer than all tests take in two machines at once.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Longer than any test takes there.
-const SILENCE: Duration = Duration::from_secs(4 * 60);
+const SILENCE: Duration = Duration::from_secs(6 * 60);
 /// How often a machine may die of the emulator within one executable. What fails by itself fails each time.
 const DEATHS: u32 = 3;
 
