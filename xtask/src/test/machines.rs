@@ -96,7 +96,7 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Longer than any test takes there.
 const SILENCE: Duration = Duration::from_secs(6 * 60);
 /// How often a machine may die of the emulator within one executable. What fails by itself fails each time.
-const DEATHS: u32 = 3;
+const DEATHS: u32 = 5;
 
 fn run(kernel: &Kernel, chosen: &[&Executable], image: &Path, folder: &Path) -> Stage {
     let mut stage = Stage::begin(&format!("virtual kernel {}", kernel.series));
