@@ -227,7 +227,7 @@ ways! {
         let sample = maps.unity_sample.as_mut().expect("its program is loaded");
         let count = sample.lookup(0)?.unwrap_or(0);
         // An emulator whose CPUs take turns seldom stops between the two.
-        std::thread::sleep(std::time::Duration::from_micros(20));
+        std::thread::sleep(Duration::from_micros(20));
         sample.update(0, &0)?;
         push(lines, 0, count)
     }
