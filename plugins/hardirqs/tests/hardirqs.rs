@@ -2,7 +2,9 @@
 
 use hardirqs::Hardirqs;
 use plugin_bpf::{Running, only_kind, possible_cpus};
-use plugin_testing::{Harness, Line, RawProgram, alone, counts, cpu, drive, map_bytes, ways};
+use plugin_testing::{
+    Harness, Line, RawProgram, alone, counts, cpu, drive, map_bytes, missed, ways,
+};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 type Tool = Harness<Running<Hardirqs>>;
@@ -31,12 +33,6 @@ fn calls(lines: &[Line], irq: &str) -> u64 {
 
 fn lost(lines: &[Line]) -> &Line {
     lines.iter().find(|l| l.table == "hardirqs_lost").expect("a line")
-}
-
-/// Programs that the kernel skipped (`tp` on a CPU where another one runs): each run may cost a count.
-fn missed(lines: &[Line]) -> u64 {
-    let programs = lines.iter().filter(|l| l.table == "collector_program");
-    programs.filter(|l| l.get("missed").is_some()).map(|l| l.u64("missed")).sum()
 }
 
 /// Interrupts of each kind that can be caused here.

@@ -3,7 +3,7 @@
 use lathist::Lathist;
 use plugin_bpf::{Running, by_hand, max_threads, only_kind, possible_cpus};
 use plugin_testing::irq_off::{IrqsOff, monotonic};
-use plugin_testing::{Harness, Line, RawProgram, Tracepoint, alone, cpu, map_bytes, ways};
+use plugin_testing::{Harness, Line, RawProgram, Tracepoint, alone, cpu, map_bytes, missed, ways};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
@@ -39,11 +39,6 @@ fn long(line: &Line) -> u64 {
 
 fn lost(lines: &[Line]) -> &Line {
     lines.iter().find(|l| l.table == "lathist_lost").expect("a line")
-}
-
-fn missed(lines: &[Line]) -> u64 {
-    let programs = lines.iter().filter(|l| l.table == "collector_program");
-    programs.filter(|l| l.get("missed").is_some()).map(|l| l.u64("missed")).sum()
 }
 
 /// A timer without slack, on the CPU that arms it.

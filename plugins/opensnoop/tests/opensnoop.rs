@@ -3,7 +3,7 @@
 use libc::c_char;
 use opensnoop::Opensnoop;
 use plugin_bpf::{Running, only_kind, possible_cpus};
-use plugin_testing::{Harness, Line, map_bytes};
+use plugin_testing::{Harness, Line, map_bytes, missed};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
@@ -88,12 +88,6 @@ fn lost(lines: &[Line], field: &str) -> u64 {
 fn errors(lines: &[Line]) -> BTreeMap<&str, u64> {
     let rows = of(lines, "opensnoop_errno").into_iter();
     rows.map(|l| (l.tag("errno"), l.u64("failed"))).filter(|(_, n)| *n > 0).collect()
-}
-
-/// Runs that the kernel skipped: each may cost a count.
-fn missed(lines: &[Line]) -> u64 {
-    let programs = of(lines, "collector_program").into_iter();
-    programs.filter(|l| l.get("missed").is_some()).map(|l| l.u64("missed")).sum()
 }
 
 /// A folder of this test alone.

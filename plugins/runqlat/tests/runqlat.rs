@@ -5,7 +5,7 @@ mod child;
 
 use child::{Act, Cgroup, Child, Switches};
 use plugin_bpf::{Running, kernel_at_least, only_kind, possible_cpus};
-use plugin_testing::{Harness, Line, alone, cpu, map_bytes, ways};
+use plugin_testing::{Harness, Line, alone, cpu, map_bytes, missed, ways};
 use runqlat::Runqlat;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -154,12 +154,6 @@ fn whole(lines: &[Line]) -> &Line {
 
 fn cause(lines: &[Line], cause: &str) -> u64 {
     of(lines, "runqlat_cause", "cause", cause).u64("count")
-}
-
-/// Runs of programs that the kernel skipped, as it may those of `tp`.
-fn missed(lines: &[Line]) -> u64 {
-    let programs = lines.iter().filter(|l| l.table == "collector_program");
-    programs.filter(|l| l.get("missed").is_some()).map(|l| l.u64("missed")).sum()
 }
 
 /// One round of some children between two ticks: the lines, and the switches of each child.

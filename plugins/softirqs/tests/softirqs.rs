@@ -1,7 +1,9 @@
 //! Soft interrupts that this test causes, beside the kernel's own counts in /proc/softirqs.
 
 use plugin_bpf::{Running, only_kind, possible_cpus};
-use plugin_testing::{Harness, Line, RawProgram, alone, counts, cpu, drive, map_bytes, ways};
+use plugin_testing::{
+    Harness, Line, RawProgram, alone, counts, cpu, drive, map_bytes, missed, ways,
+};
 use softirqs::Softirqs;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,12 +21,6 @@ fn of<'a>(lines: &'a [Line], table: &'a str, vec: &'a str) -> &'a Line {
 
 fn lost(lines: &[Line]) -> &Line {
     lines.iter().find(|l| l.table == "softirqs_lost").expect("a line")
-}
-
-/// Programs that the kernel skipped (`tp` on a CPU where another one runs): each run may cost a count.
-fn missed(lines: &[Line]) -> u64 {
-    let programs = lines.iter().filter(|l| l.table == "collector_program");
-    programs.filter(|l| l.get("missed").is_some()).map(|l| l.u64("missed")).sum()
 }
 
 /// All kinds at once, in each way: what the kernel counted, the tool counted; and every run has a delay, or

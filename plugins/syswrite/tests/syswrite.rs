@@ -1,7 +1,7 @@
 //! Calls of write() that this test makes, in threads with a name of their own.
 
 use plugin_bpf::{Running, only_kind, possible_cpus};
-use plugin_testing::{Harness, Line, alone, fill, map_bytes, ways};
+use plugin_testing::{Harness, Line, alone, fill, map_bytes, missed, ways};
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -78,12 +78,6 @@ fn sums(lines: &[Line]) -> [u64; 5] {
 
 fn lost(lines: &[Line]) -> [u64; 3] {
     ["unmatched", "unended", "dropped"].map(|field| of(lines, "syswrite_lost").u64(field))
-}
-
-/// What the kernel did not show to a program.
-fn missed(lines: &[Line]) -> u64 {
-    let programs = lines.iter().filter(|l| l.table == "collector_program");
-    programs.filter(|l| l.get("missed").is_some()).map(|l| l.u64("missed")).sum()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use plugin_bpf::plugin_api::Tick;
 use plugin_bpf::{Running, kernel_at_least, possible_cpus};
-use plugin_testing::{Harness, Line, Moved, alone, fill, map_bytes};
+use plugin_testing::{Harness, Line, Moved, alone, fill, map_bytes, missed};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
@@ -124,12 +124,6 @@ fn sums(lines: &[Line]) -> [u64; 3] {
 /// Unmatched, unended and dropped.
 fn lost(lines: &[Line]) -> [u64; 3] {
     ["unmatched", "unended", "dropped"].map(|field| of(lines, "unlink_lost").u64(field))
-}
-
-/// What the kernel did not show to a program.
-fn missed(lines: &[Line]) -> u64 {
-    let programs = lines.iter().filter(|l| l.table == "collector_program");
-    programs.filter(|l| l.get("missed").is_some()).map(|l| l.u64("missed")).sum()
 }
 
 fn events(lines: &[Line]) -> Vec<&Line> {

@@ -86,6 +86,17 @@ fn dropped(books: &Books) -> u64 {
 }
 
 #[test]
+fn what_comes_after_the_end_is_lost_and_counted() {
+    let queue = queue(1000);
+    queue.push(batch(2, 10));
+    queue.close(Instant::now() + Duration::from_secs(60));
+    queue.push(batch(3, 10));
+    let books = queue.snapshot().total();
+    assert_eq!((books.produced, books.waiting, books.dropped[Cause::Error]), (5, 2, 3));
+    assert_eq!(deliver_one(&queue), 3, "two lines, and the one that tells of the loss");
+}
+
+#[test]
 fn the_oldest_lines_make_room_and_the_books_balance_at_any_moment() {
     let queue = queue(100);
     for i in 1..=10 {
