@@ -26,6 +26,8 @@ impl Plugin for Sleeps {
     type Options = Options;
 
     const CAPABILITIES: &'static [&'static str] = &["CAP_SYS_PTRACE"];
+    const OPTION_CAPABILITIES: &'static [(&'static str, &'static str)] =
+        &[("start", "CAP_NET_ADMIN")];
 
     fn init(options: Options) -> Result<Self> {
         std::thread::sleep(options.start);

@@ -5,15 +5,18 @@
 //! give up the rest ([`drop_all`]), and the main thread too once the plugins' threads have theirs.
 
 use log::Level;
+use plugin_api::privileges;
 pub use rustix::thread::CapabilitySet;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitySets, capabilities, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_no_new_privs,
 };
-use std::fmt;
+use std::fmt::{self, Display};
+use std::sync::{LazyLock, OnceLock};
 
 /// What loading, attaching and reading a BPF program takes.
 pub const BPF: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
@@ -39,14 +42,36 @@ fn needed(asked: CapabilitySet, given: CapabilitySet) -> CapabilitySet {
 
 /// The sysctl by which kernels of distributions, Debian's for one, open perf events for CAP_SYS_ADMIN only:
 /// those by which tracepoints' records, kprobes and uprobes are had. Linux itself knows no value above 2.
+/// Read once, by [`keep`], while there are files to open.
 fn perf_event_paranoid() -> i32 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
-    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+    static PARANOID: LazyLock<i32> = LazyLock::new(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+        text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+    });
+    *PARANOID
 }
 
 /// What a plugin that cannot start without it gets on such kernels.
 fn spare(given: CapabilitySet, paranoid: i32) -> CapabilitySet {
     if paranoid > 2 { given & CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() }
+}
+
+/// What this process had and gave up.
+static GIVEN_UP: OnceLock<CapabilitySet> = OnceLock::new();
+
+/// Makes sure that what a plugin asks for was not given up before it came.
+///
+/// # Errors
+/// A sentence that says what was.
+pub fn still_there(asked: CapabilitySet) -> Result<(), String> {
+    let gone = asked & GIVEN_UP.get().copied().unwrap_or(CapabilitySet::empty());
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let names = Names(gone);
+    Err(format!(
+        "it asks for {names}, which the collector gave up at its start: restart the collector"
+    ))
 }
 
 fn given() -> CapabilitySet {
@@ -61,6 +86,7 @@ pub fn keep(asked: CapabilitySet, level: Level) {
     let (given, paranoid) = (given(), perf_event_paranoid());
     let needed = needed(asked, given);
     let kept = needed | spare(given, paranoid);
+    let _ = GIVEN_UP.set(given - kept);
     // Up to Linux 5.10 the memory of maps counts against this limit, and perf buffers do for ever.
     if given.contains(CapabilitySet::SYS_RESOURCE) {
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
@@ -123,18 +149,20 @@ impl Held {
     }
 
     /// Starts the plugin with no more than it needs. If it cannot start so, once more with what perf events
-    /// take on this kernel. Whatever its first success did not take is given up.
+    /// take on this kernel; but for want of descriptors, which might be there then. Whatever its first success did not
+    /// take is given up.
     ///
     /// # Errors
     /// Those of the last attempt.
-    pub fn start<E>(
+    pub fn start<E: Display>(
         &mut self,
         name: &str,
         mut start: impl FnMut() -> Result<(), E>,
     ) -> Result<(), E> {
         set(self.needed, self.needed | self.spare);
         let mut started = start();
-        if started.is_err() && !self.spare.is_empty() {
+        let is_refused = |why: &E| !privileges::is_short_of_files(&why.to_string());
+        if !self.spare.is_empty() && started.as_ref().is_err_and(is_refused) {
             set(self.needed | self.spare, self.needed | self.spare);
             started = start();
             if started.is_ok() {
@@ -154,6 +182,26 @@ impl Held {
     }
 }
 
+/// Runs what starts a program, which then holds what is in effect for this thread.
+pub fn passed_on<T>(start: impl FnOnce(CapabilitySet) -> T) -> T {
+    let Ok(sets) = capabilities(None) else { return start(CapabilitySet::empty()) };
+    // For root it takes no more than the sets themselves; of anybody else the ambient ones go on.
+    let _ = set_capabilities(None, CapabilitySets { inheritable: sets.effective, ..sets });
+    for (_, capability) in sets.effective.iter_names() {
+        let _ = configure_capability_in_ambient_set(capability, true);
+    }
+    let started = start(sets.effective);
+    let _ = clear_ambient_capability_set();
+    let _ = set_capabilities(None, sets);
+    started
+}
+
+/// For a process with one thread: it holds these from now on, and can never have more.
+pub fn hold_only(held: CapabilitySet) {
+    bound(held);
+    set(held, held);
+}
+
 /// Gives up everything.
 pub fn drop_all() {
     set(CapabilitySet::empty(), CapabilitySet::empty());
@@ -170,7 +218,7 @@ fn set(effective: CapabilitySet, permitted: CapabilitySet) {
 /// For people.
 struct Names(CapabilitySet);
 
-impl fmt::Display for Names {
+impl Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str("none");
@@ -223,14 +271,18 @@ mod tests {
     }
 
     /// Starts at the given attempt; what was in effect at each, and what is held in the end.
-    fn started(at: usize, spare: CapabilitySet) -> (Vec<CapabilitySet>, CapabilitySets) {
+    fn started(
+        at: usize,
+        spare: CapabilitySet,
+        why: &'static str,
+    ) -> (Vec<CapabilitySet>, CapabilitySets) {
         let run = move || {
             let mut held = Held { needed: BPF & given(), spare: spare & given() };
             let mut effective = Vec::new();
             for _ in 0..2 {
                 let _ = held.start("x", || {
                     effective.push(capabilities(None).unwrap().effective);
-                    if effective.len() >= at { Ok(()) } else { Err(()) }
+                    if effective.len() >= at { Ok(()) } else { Err(why) }
                 });
             }
             (effective, capabilities(None).unwrap())
@@ -245,14 +297,16 @@ mod tests {
             return println!("SKIPPED: only a process with these capabilities can give them up");
         }
         let both = BPF | admin;
-        for (at, spare, tried, left) in [
-            (1, admin, vec![BPF, BPF], BPF),
-            (2, admin, vec![BPF, both, both], both),
+        let eacces = "failed to open perf event: -EACCES";
+        for (at, spare, why, tried, left) in [
+            (1, admin, eacces, vec![BPF, BPF], BPF),
+            (2, admin, eacces, vec![BPF, both, both], both),
             // Neither way helped at first; later no more was needed.
-            (3, admin, vec![BPF, both, BPF], BPF),
-            (2, CapabilitySet::empty(), vec![BPF, BPF], BPF),
+            (3, admin, eacces, vec![BPF, both, BPF], BPF),
+            (2, CapabilitySet::empty(), eacces, vec![BPF, BPF], BPF),
+            (2, admin, "failed to open perf event: -EMFILE", vec![BPF, BPF], BPF),
         ] {
-            let (effective, sets) = started(at, spare);
+            let (effective, sets) = started(at, spare, why);
             assert_eq!(effective, tried, "{at}");
             assert_eq!((sets.effective, sets.permitted), (left, left), "{at}");
         }

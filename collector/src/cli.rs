@@ -1,24 +1,29 @@
 //! The command line, and how it overrides the configuration.
 
-use crate::config::{Config, PluginConfig, parse_interval, parse_output};
+use crate::config::options::GivenOption;
+use crate::config::{Config, HOST_KEYS, parse_interval, parse_output};
+use crate::dashboard::Language;
 use crate::encode::check_key;
-use crate::output::{OutputConfig, Target};
-use crate::process::hostname;
+use crate::output::OutputConfig;
+use crate::output::serve::{Listen, Shared};
+use crate::settings::{Given, Settings, Usage};
+use crate::show::{StackFiles, Width};
 use crate::sink::Reports;
+use crate::top::PageUrl;
 use crate::trust;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use log::LevelFilter;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Collects what the plugins in a folder measure, and sends it as InfluxDB line protocol.
 ///
-/// Without a command: loads all plugins, calls each once per interval, until SIGINT or SIGTERM. SIGHUP opens
-/// the outputs again; it ends a collector that was started from a terminal.
+/// Without a command: loads all plugins, calls each once per interval, until SIGINT or SIGTERM. Files that
+/// come into the plugins folder, change or go are followed, and so is the configuration: only what changed is started
+/// again. SIGHUP opens the outputs again and reads the configuration; it ends a collector that was started from a terminal.
 ///
 /// Exit codes: 0 done; 1 nothing could run, or a check failed; 2 wrong usage or configuration; 3 `--ticks`
 /// are done and lines were lost or not delivered; 130 or 143 a second SIGINT or SIGTERM.
@@ -54,19 +59,26 @@ pub struct Flags {
     pub log: Option<LevelFilter>,
 }
 
-/// Flags of collecting; each overrides the configuration.
+/// Flags of collecting; each but the first overrides the configuration.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Options of collecting")]
 pub struct CollectingFlags {
+    /// Only read the configuration and say what is wrong in it. Exit code 0: nothing; 2: something
+    #[arg(long, requires = "config")]
+    pub check_config: bool,
     /// Between ticks, such as 10s or 100ms [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     pub interval: Option<Duration>,
     /// Where lines go; may be given several times [default: stdout]. One of stdout, file:PATH,
     /// unix:PATH, unixgram:PATH, tcp://HOST:PORT, udp://HOST:PORT, influxdb1://HOST:PORT/DATABASE,
-    /// influxdb2://HOST:PORT/ORG/BUCKET, influxdb3://HOST:PORT/DATABASE, victoriametrics://HOST:PORT;
-    /// the last four over TLS as influxdb1+https://...
+    /// influxdb2://HOST:PORT/ORG/BUCKET, influxdb3://HOST:PORT/DATABASE, victoriametrics://HOST:PORT,
+    /// prometheus://HOST:PORT, otlp://HOST:PORT; the last six over TLS as influxdb1+https://...
     #[arg(long = "output", value_name = "URL", value_parser = OutputParser)]
     pub outputs: Vec<OutputConfig>,
+    /// Show a page of the last 15 minutes there, and metrics for Prometheus at /metrics: ADDRESS:PORT, such as
+    /// 127.0.0.1:9435, or unix:PATH. Without --output nothing goes to standard output then
+    #[arg(long, value_name = "ADDRESS", value_parser = Listen::parse)]
+    pub http: Option<Listen>,
     /// Stop after so many ticks
     #[arg(long, value_name = "N", value_parser = at_least_1)]
     pub ticks: Option<u64>,
@@ -82,6 +94,9 @@ pub struct CollectingFlags {
     /// What the collector sends about itself and the plugins: off, brief or full [default: brief]
     #[arg(long = "self", value_name = "HOW", value_parser = reports)]
     pub reports: Option<Reports>,
+    #[arg(skip)]
+    /// Where `top` looks.
+    pub shown: Option<Shared>,
 }
 
 /// Commands.
@@ -97,10 +112,11 @@ pub enum Command {
         width: Width,
     },
     /// Check whether this machine can run the plugins: attach each, call it once, end it; and whether the
-    /// outputs can be reached. Sends nothing. Exit code 0: all can; 1: one cannot
+    /// outputs can be reached. Or check one plugin's FILE.so point by point, for its author. Sends nothing.
+    /// Exit code 0: all can; 1: one cannot
     Check {
-        /// Check these plugins [default: all that are enabled]
-        #[arg(value_name = "NAME")]
+        /// Check these plugins, or this file [default: all plugins that are enabled]
+        #[arg(value_name = "NAME|FILE.so")]
         names: Vec<String>,
         /// Check these outputs instead of the configured ones
         #[arg(long = "output", value_name = "URL", value_parser = OutputParser)]
@@ -125,9 +141,45 @@ pub enum Command {
         /// What it says about itself: off, brief (what was lost) or full [default: brief]
         #[arg(long = "self", value_name = "HOW", value_parser = reports)]
         reports: Option<Reports>,
+        /// One of the plugin's options, as in its section of the configuration; may be given several times
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = option)]
+        options: Vec<GivenOption>,
+        #[command(flatten)]
+        /// Where its stacks go.
+        stacks: StackFiles,
         #[command(flatten)]
         /// How wide.
         width: Width,
+    },
+    /// Show the tools on the terminal: state, cost, numbers, histograms, what was lost. It starts the plugins itself, or
+    /// asks a collector that runs (`--http`). `?` lists the keys
+    Top {
+        /// Ask the collector whose page is there: ADDRESS:PORT, unix:PATH or https://HOST:PORT. The token is the
+        /// configuration's (`http_token_file`)
+        #[arg(long, value_name = "ADDRESS", value_parser = PageUrl::parse, conflicts_with_all = ["interval", "only"])]
+        http: Option<PageUrl>,
+        /// Trust these certificates beside the system's: PEM, of an authority or of the collector itself
+        #[arg(long, value_name = "FILE", requires = "http")]
+        ca: Option<PathBuf>,
+        /// Between ticks, such as 10s or 100ms [default: 1s]
+        #[arg(long, value_name = "DURATION", value_parser = interval)]
+        interval: Option<Duration>,
+        /// Start these plugins only
+        #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+        only: Vec<String>,
+    },
+    /// Show what an output of the kind `file` has written, also while it is written: on the terminal as `top` does, or
+    /// on the page
+    Replay {
+        /// The file
+        file: PathBuf,
+        /// Show that time instead of the end: 2026-01-31T12:00:00Z, 12:00:00 (the day of the last line, UTC), -5m (before
+        /// the end), or nanoseconds since 1970
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        at: Option<String>,
+        /// Show the page there instead, until SIGINT: ADDRESS:PORT or unix:PATH
+        #[arg(long, value_name = "ADDRESS", value_parser = Listen::parse)]
+        http: Option<Listen>,
     },
     /// Show a plugin's options, tables, tags and fields
     Describe {
@@ -137,17 +189,18 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print a Grafana dashboard as JSON: an overview of the collector and all plugins, or all that some plugins say
+    Dashboard {
+        /// All tables of these plugins [default: the overview of all that are enabled]
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// The language of its queries
+        #[arg(long = "for", value_name = "LANGUAGE")]
+        language: Language,
+    },
     /// A word that is no command.
     #[command(external_subcommand)]
     Other(Vec<OsString>),
-}
-
-/// How wide a table may be.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub struct Width {
-    /// Show long texts whole; by default they are cut at the terminal's edge
-    #[arg(long, action = ArgAction::SetTrue)]
-    pub wide: bool,
 }
 
 impl Cli {
@@ -182,6 +235,9 @@ impl Command {
             Self::Check { .. } => Some("check"),
             Self::Once { .. } => Some("once"),
             Self::Describe { .. } => Some("describe"),
+            Self::Dashboard { .. } => Some("dashboard"),
+            Self::Top { .. } => Some("top"),
+            Self::Replay { .. } => Some("replay"),
             Self::Other(_) => None,
         }
     }
@@ -191,8 +247,10 @@ impl CollectingFlags {
     /// One that is given.
     fn first(&self) -> Option<&'static str> {
         let given = [
+            (self.check_config, "--check-config"),
             (self.interval.is_some(), "--interval"),
             (!self.outputs.is_empty(), "--output"),
+            (self.http.is_some(), "--http"),
             (self.ticks.is_some(), "--ticks"),
             (self.stop_on_stdin_close, "--stop-on-stdin-close"),
             (!self.only.is_empty(), "--only"),
@@ -271,37 +329,29 @@ fn reports(text: &str) -> Result<Reports, String> {
     known.map(|(_, reports)| *reports).ok_or("one of off, brief, full".to_owned())
 }
 
+/// A value is TOML; what is none is a text, so that nobody needs quotes within quotes.
+fn option(text: &str) -> Result<GivenOption, String> {
+    let (name, value) = text.split_once('=').ok_or("not KEY=VALUE")?;
+    let (name, value) = (name.trim(), value.trim());
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if name.is_empty() || !name.chars().all(is_bare) {
+        return Err("not KEY=VALUE".to_owned());
+    }
+    if HOST_KEYS.contains(&name) {
+        return Err(format!("`{name}` is no option of a plugin; `--config` can set it"));
+    }
+    let place = format!("--set {name}");
+    let line = format!("[plugin.x]\n{name} = {value}");
+    let parsed = Config::parse(&place, &line).ok();
+    let parsed = parsed.and_then(|mut config| config.sections.remove("x")?.options.pop());
+    let value = parsed.map_or_else(|| value.into(), |option| option.value);
+    Ok(GivenOption { name: name.to_owned(), value, place })
+}
+
 fn tag(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("not KEY=VALUE")?;
     check_key("tag", key).map_err(|error| format!("{error:#}"))?;
     Ok((key.to_owned(), value.to_owned()))
-}
-
-/// What was asked for is wrong, not what happened: exit code 2.
-#[derive(Debug)]
-pub struct Usage(pub String);
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Usage {}
-
-/// The configuration with the flags over it.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What both have.
-    pub config: Config,
-    /// `--config`
-    pub file: Option<PathBuf>,
-    /// `--ticks`
-    pub ticks: Option<u64>,
-    /// `--only`
-    pub only: Vec<String>,
-    /// `--stop-on-stdin-close`
-    pub stop_on_stdin_close: bool,
 }
 
 impl Flags {
@@ -313,145 +363,36 @@ impl Flags {
         if self.allow_insecure {
             trust::allow_insecure();
         }
-        let mut config = match &self.config {
-            Some(path) => Config::read(path).map_err(Usage)?,
-            None => Config::default(),
+        let CollectingFlags {
+            interval,
+            outputs,
+            http,
+            ticks,
+            stop_on_stdin_close,
+            only,
+            tags,
+            reports,
+            shown,
+            check_config: _,
+        } = collecting;
+        let Self { plugins, config: file, log, .. } = self;
+        let given = Given {
+            file,
+            plugins,
+            log,
+            interval,
+            outputs,
+            http,
+            ticks,
+            stop_on_stdin_close,
+            only,
+            tags,
+            reports,
+            shown,
         };
-        let CollectingFlags { interval, outputs, ticks, stop_on_stdin_close, only, tags, reports } =
-            collecting;
-        config.tags.entry("host".to_owned()).or_insert_with(hostname);
-        config.tags.extend(tags);
-        config.interval = interval.unwrap_or(config.interval);
-        config.plugins = self.plugins.or(config.plugins);
-        config.log = self.log.unwrap_or(config.log);
-        config.reports = reports.unwrap_or(config.reports);
-        if !outputs.is_empty() {
-            config.outputs = outputs;
-        }
-        if config.outputs.is_empty() {
-            config.outputs = vec![OutputConfig::new(Target::Stdout)];
-        }
-        Ok(Settings { config, file: self.config, ticks, only, stop_on_stdin_close })
-    }
-}
-
-impl Settings {
-    /// Whether a plugin is to run: one that `--only` names, else one that is enabled.
-    #[must_use]
-    pub fn chosen(&self, name: &str) -> bool {
-        match &*self.only {
-            [] => self.plugin(name).enabled,
-            only => only.iter().any(|chosen| chosen == name),
-        }
-    }
-
-    /// A plugin's section.
-    #[must_use]
-    pub fn plugin(&self, name: &str) -> PluginConfig {
-        self.config.sections.get(name).cloned().unwrap_or_default()
+        Settings::read(given)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::output::FileConfig;
-
-    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::of(["collector"].iter().chain(args))
-    }
-
-    fn settings_of(args: &[&str]) -> Settings {
-        let Cli { flags, collecting, .. } = parse(args).unwrap();
-        flags.settings(collecting).unwrap()
-    }
-
-    #[test]
-    fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn flags_override_the_configuration() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.toml");
-        let text = "interval = \"1s\"\nlog = \"warn\"\ntags = { dc = \"a\", x = \"y\" }\n\
-                    [[output]]\nkind = \"file\"\npath = \"/tmp/l\"\n";
-        std::fs::write(&path, text).unwrap();
-        let path = path.to_str().unwrap();
-
-        let settings = settings_of(&["--config", path]);
-        assert_eq!(settings.config.interval, Duration::from_secs(1));
-        assert_eq!(settings.config.log, LevelFilter::Warn);
-        assert_eq!(settings.config.tags["host"], hostname());
-        assert_eq!(
-            settings.config.outputs[0].target,
-            Target::File(FileConfig::new("/tmp/l".into()))
-        );
-
-        let args = ["--config", path, "--interval", "2s", "--log", "debug", "--output", "stdout"];
-        let args = [&args[..], &["--tag", "dc=b", "--tag", "host=", "--only", "a,b"]].concat();
-        let settings = settings_of(&args);
-        assert_eq!(settings.config.interval, Duration::from_secs(2));
-        assert_eq!(settings.config.log, LevelFilter::Debug);
-        let tags: Vec<_> = settings.config.tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        assert_eq!(tags, ["dc=b", "host=", "x=y"]);
-        assert_eq!(settings.config.outputs[0].target, Target::Stdout);
-        assert_eq!(settings.only, ["a", "b"]);
-    }
-
-    #[test]
-    fn wrong_flags_are_refused_with_the_reason() {
-        for (args, words) in [
-            (["--interval", "1ms"], "the shortest is 10ms"),
-            (["--interval", "soon"], "such as 10s"),
-            (["--ticks", "0"], "must be at least 1"),
-            (["--tag", "novalue"], "not KEY=VALUE"),
-            (["--tag", "time=x"], "InfluxDB keeps that name"),
-            (["--output", "udp://h"], "it has no port"),
-            (["--log", "loud"], "off, error, warn, info, debug, trace"),
-            (["--self", "loud"], "one of off, brief, full"),
-        ] {
-            let error = parse(&args).unwrap_err().to_string();
-            assert!(error.contains(words), "{args:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_flag_of_collecting_is_refused_where_it_means_nothing() {
-        for args in [
-            &["once", "runqlat", "--ticks", "3"][..],
-            &["once", "runqlat", "--output=stdout"],
-            &["--ticks", "3", "once", "runqlat"],
-            &["list", "--tag", "a=b"],
-            &["describe", "runqlat", "--interval", "1s"],
-        ] {
-            let error = parse(args).unwrap_err();
-            let text = error.to_string();
-            assert!(text.contains("belongs to collecting"), "{args:?}: {text}");
-            assert!(!text.contains("as a value"), "{args:?}: {text}");
-            assert_eq!(error.exit_code(), 2);
-        }
-        let error = parse(&["--interval", "1s", "once", "runqlat"]).unwrap_err().to_string();
-        assert!(error.contains("`--interval` stands behind `once`"), "{error}");
-        let error = parse(&["once", "runqlat", "--nonsense"]).unwrap_err().to_string();
-        assert!(!error.contains("tip"), "{error}");
-    }
-
-    #[test]
-    fn once_takes_interval_and_count_as_the_bcc_tools_do() {
-        for (args, seconds, times) in [
-            (&["once", "runqlat"][..], 5.0, 1),
-            (&["once", "runqlat", "1"], 1.0, 1),
-            (&["once", "runqlat", "1", "10"], 1.0, 10),
-            (&["once", "runqlat", "100ms", "2"], 0.1, 2),
-            (&["once", "runqlat", "--interval", "2s"], 2.0, 1),
-        ] {
-            let Some(Command::Once { interval, count, flag, .. }) = parse(args).unwrap().command
-            else {
-                panic!("{args:?}");
-            };
-            assert_eq!((flag.unwrap_or(interval).as_secs_f64(), count), (seconds, times));
-        }
-    }
-}
+mod tests;

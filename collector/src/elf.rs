@@ -1,11 +1,16 @@
 //! What a file is, read from its bytes before the dynamic linker sees it.
 //!
 //! `dlopen` maps a shared library by the sizes that its headers state. Of one that is cut short it maps
-//! pages behind the end of the file, and the process dies of SIGBUS at the first touch.
+//! pages behind the end of the file, and the process dies of SIGBUS at the first touch. It also runs the library's
+//! constructors, so what kind of plugin a file is must be known before.
 
 use object::elf::{self, FileHeader64};
 use object::endian::NativeEndian;
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
+use object::read::SectionIndex;
+use object::read::elf::{
+    Dyn, FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym, SymbolTable,
+};
+use plugin_api::abi::ISOLATED_SYMBOL;
 use plugin_api::abi_stable::library::ROOT_MODULE_LOADER_NAME;
 
 type Header = FileHeader64<NativeEndian>;
@@ -13,8 +18,30 @@ type Header = FileHeader64<NativeEndian>;
 /// What `plugin_api::export_plugin!` leaves in a library's symbol table.
 pub const HEADER_SYMBOL: &str = ROOT_MODULE_LOADER_NAME;
 
-/// What a plugin for unity exports.
-const C_SYMBOLS: [&str; 3] = ["init", "call", "deinit"];
+/// The functions that a C plugin exports, as plugins for unity do.
+pub const C_SYMBOLS: [&str; 3] = ["init", "call", "deinit"];
+
+/// Which of the two ABIs a library speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abi {
+    /// That of `plugin-api`: one symbol, [`HEADER_SYMBOL`].
+    Rust,
+    /// That of unity: the functions of [`C_SYMBOLS`].
+    C,
+}
+
+/// What the loader has to know of a library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Library {
+    /// What it exports.
+    pub abi: Abi,
+    /// It asks for a process of its own.
+    pub isolated: bool,
+    /// The libraries that it names as needed.
+    pub needed: Vec<String>,
+    /// How much memory it takes from where it is loaded on.
+    pub extent: usize,
+}
 
 /// The machine that this program was built for.
 const MACHINE: elf::Machine = if cfg!(target_arch = "x86_64") {
@@ -31,7 +58,7 @@ const MACHINE: elf::Machine = if cfg!(target_arch = "x86_64") {
 ///
 /// # Errors
 /// A sentence that says what it is instead.
-pub fn check(bytes: &[u8]) -> Result<(), String> {
+pub fn check(bytes: &[u8]) -> Result<Library, String> {
     if bytes.is_empty() {
         return Err("the file is empty".to_owned());
     }
@@ -64,29 +91,85 @@ pub fn check(bytes: &[u8]) -> Result<(), String> {
     if end > bytes.len() as u64 {
         return Err(cut(&format!("its contents do, at {end}; copy it again")));
     }
-    exports_a_plugin(&sections, bytes)
+    let loaded = segments.iter().filter(|s| s.p_type(NativeEndian) == elf::PT_LOAD);
+    let place =
+        |s: &elf::ProgramHeader64<NativeEndian>| (s.p_vaddr(NativeEndian), s.p_memsz(NativeEndian));
+    let extent = loaded.map(place).map(|(at, size)| at.saturating_add(size)).max().unwrap_or(0);
+    let symbols = Symbols::of(&sections, bytes)?;
+    let abi = symbols.abi()?;
+    let isolated = symbols.byte(ISOLATED_SYMBOL) == Some(1);
+    let needed = needed(&sections, bytes);
+    Ok(Library { abi, isolated, needed, extent: usize::try_from(extent).unwrap_or(usize::MAX) })
 }
 
-fn exports_a_plugin(sections: &SectionTable<'_, Header>, bytes: &[u8]) -> Result<(), String> {
-    let symbols = sections
-        .symbols(NativeEndian, bytes, elf::SHT_DYNSYM)
-        .map_err(|error| format!("a shared library with a broken symbol table ({error})"))?;
-    let exports = |name: &str| {
-        symbols.iter().any(|symbol| {
-            symbol.is_definition(NativeEndian, symbols.strings())
-                && symbols.symbol_name(NativeEndian, symbol) == Ok(name.as_bytes())
-        })
-    };
-    if exports(HEADER_SYMBOL) {
-        Ok(())
-    } else if C_SYMBOLS.into_iter().all(exports) {
-        Err("a C (unity) plugin: not supported yet".to_owned())
-    } else {
-        Err(format!(
-            "a shared library, but no plugin: it exports no `{HEADER_SYMBOL}` \
-             (what plugin_api::export_plugin! makes)"
-        ))
+/// What a library exports.
+struct Symbols<'a> {
+    sections: &'a SectionTable<'a, Header>,
+    symbols: SymbolTable<'a, Header>,
+    bytes: &'a [u8],
+}
+
+impl<'a> Symbols<'a> {
+    fn of(sections: &'a SectionTable<'a, Header>, bytes: &'a [u8]) -> Result<Self, String> {
+        let symbols = sections
+            .symbols(NativeEndian, bytes, elf::SHT_DYNSYM)
+            .map_err(|error| format!("a shared library with a broken symbol table ({error})"))?;
+        Ok(Self { sections, symbols, bytes })
     }
+
+    fn exported(&self, name: &str) -> Option<&'a elf::Sym64<NativeEndian>> {
+        self.symbols.iter().find(|symbol| {
+            symbol.is_definition(NativeEndian, self.symbols.strings())
+                && self.symbols.symbol_name(NativeEndian, symbol) == Ok(name.as_bytes())
+        })
+    }
+
+    fn abi(&self) -> Result<Abi, String> {
+        if self.exported(HEADER_SYMBOL).is_some() {
+            return Ok(Abi::Rust);
+        }
+        let is_function = |name: &&str| {
+            self.exported(name).is_some_and(|symbol| {
+                matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_GNU_IFUNC)
+            })
+        };
+        let missing: Vec<&str> = C_SYMBOLS.into_iter().filter(|name| !is_function(name)).collect();
+        match missing.len() {
+            0 => Ok(Abi::C),
+            3 => Err(format!(
+                "a shared library, but no plugin: it exports neither `{HEADER_SYMBOL}` (what \
+                 plugin_api::export_plugin! makes) nor the functions init, call and deinit of a C plugin"
+            )),
+            _ => {
+                let names = missing.join("` and `");
+                let (plural, it) = if missing.len() == 1 { ("", "it") } else { ("s", "them") };
+                Err(format!(
+                    "a C plugin without the function{plural} `{names}`: define {it}, and neither as `static` nor hidden"
+                ))
+            }
+        }
+    }
+
+    /// The first byte of a constant; none where the file does not hold it, which means 0.
+    fn byte(&self, name: &str) -> Option<u8> {
+        let symbol = self.exported(name)?;
+        let section = SectionIndex(symbol.st_shndx(NativeEndian).index()?.into());
+        let section = self.sections.section(section).ok()?;
+        let data = section.data(NativeEndian, self.bytes).ok()?;
+        let at = symbol.st_value(NativeEndian).checked_sub(section.sh_addr(NativeEndian))?;
+        data.get(usize::try_from(at).ok()?).copied()
+    }
+}
+
+/// What is said of libraries is for a message; the dynamic linker reads it for itself.
+fn needed(sections: &SectionTable<'_, Header>, bytes: &[u8]) -> Vec<String> {
+    let Ok(Some((entries, strings))) = sections.dynamic(NativeEndian, bytes) else {
+        return Vec::new();
+    };
+    let Ok(strings) = sections.strings(NativeEndian, bytes, strings) else { return Vec::new() };
+    let needed = entries.iter().filter(|entry| entry.tag(NativeEndian) == elf::DT_NEEDED);
+    let name = |entry: &elf::Dyn64<NativeEndian>| entry.string(NativeEndian, strings).ok();
+    needed.filter_map(name).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }
 
 #[cfg(test)]
@@ -108,7 +191,7 @@ mod tests {
         assert!(reason(b"#!/bin/sh\n").starts_with("a text file"));
         assert!(reason(&[0xff, 0xfe, 0, 1]).starts_with("something else"));
         assert!(reason(b"\x7fELF").starts_with("cut short: its 4 bytes"));
-        assert!(reason(&own()).contains("exports no"));
+        assert!(reason(&own()).contains("exports neither"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What becomes of a plugin that fails: pure decisions, taken by its [runner](crate::runner).
 
+use crate::instance::PluginError;
+
 /// How a plugin is, as `collector_plugin` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -34,6 +36,21 @@ impl State {
         }
     }
 
+    /// The state of a word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        let all = [
+            Self::Loading,
+            Self::Running,
+            Self::Late,
+            Self::Failed,
+            Self::Quarantined,
+            Self::Stopped,
+            Self::Refused,
+        ];
+        all.into_iter().find(|state| state.word() == word)
+    }
+
     /// Its number, which never changes: databases without texts have it.
     #[must_use]
     pub const fn code(self) -> i64 {
@@ -63,7 +80,7 @@ const BACK_OFF: [u32; 5] = [1, 2, 4, 8, 10];
 
 /// What to do after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Remedy {
     /// Call again at the next tick.
     Call,
     /// End it now, start it again after so many intervals.
@@ -92,70 +109,75 @@ impl Health {
         self.restarts > 0
     }
 
-    /// A call answered with an error. After a panic the plugin takes no calls until it is started again.
-    pub fn call_failed(&mut self, reason: &str) -> Next {
+    /// A call failed.
+    pub fn call_failed(&mut self, error: &PluginError) -> Remedy {
         self.failed_calls += 1;
-        if self.failed_calls >= PATIENCE || is_panic(reason) { self.restart() } else { Next::Call }
+        let patient = error.goes_on() && self.failed_calls < PATIENCE;
+        if patient { Remedy::Call } else { self.restart() }
     }
 
     /// A start failed.
-    pub fn init_failed(&mut self) -> Next {
+    pub fn init_failed(&mut self) -> Remedy {
         self.restart()
     }
 
-    fn restart(&mut self) -> Next {
+    fn restart(&mut self) -> Remedy {
         let after = BACK_OFF[self.restarts.min(BACK_OFF.len() - 1)];
         self.restarts += 1;
         self.failed_calls = 0;
-        Next::Restart { after }
+        Remedy::Restart { after }
     }
-}
-
-/// Whether an answer tells of a panic: so it begins when plugin-api caught one.
-fn is_panic(reason: &str) -> bool {
-    reason.starts_with("panic at ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn three_failed_calls_in_a_row_end_it_and_fewer_do_not() {
-        let mut health = Health::default();
-        assert_eq!(health.call_failed("no"), Next::Call);
-        assert_eq!(health.call_failed("no"), Next::Call);
-        health.succeeded();
-        assert_eq!(health.call_failed("no"), Next::Call);
-        assert_eq!(health.call_failed("no"), Next::Call);
-        assert_eq!(health.call_failed("no"), Next::Restart { after: 1 });
+    fn no() -> PluginError {
+        PluginError::of_answer("no".to_owned())
     }
 
     #[test]
-    fn a_panic_ends_it_at_once() {
+    fn three_failed_calls_in_a_row_end_it_and_fewer_do_not() {
         let mut health = Health::default();
-        assert!(!health.in_quarantine());
-        assert_eq!(health.call_failed("panic at src/lib.rs:1: no"), Next::Restart { after: 1 });
-        assert!(health.in_quarantine());
+        assert_eq!(health.call_failed(&no()), Remedy::Call);
+        assert_eq!(health.call_failed(&no()), Remedy::Call);
+        health.succeeded();
+        assert_eq!(health.call_failed(&no()), Remedy::Call);
+        assert_eq!(health.call_failed(&no()), Remedy::Call);
+        assert_eq!(health.call_failed(&no()), Remedy::Restart { after: 1 });
+    }
+
+    #[test]
+    fn a_panic_or_the_end_of_its_process_ends_it_at_once() {
+        for error in [
+            PluginError::of_answer("panic at src/lib.rs:1: no".to_owned()),
+            PluginError::Died("killed by SIGSEGV".to_owned()),
+        ] {
+            let mut health = Health::default();
+            assert!(!health.in_quarantine());
+            assert_eq!(health.call_failed(&error), Remedy::Restart { after: 1 });
+            assert!(health.in_quarantine());
+        }
     }
 
     #[test]
     fn the_back_off_grows_to_ten_intervals_and_no_further() {
         let mut health = Health::default();
         for after in [1, 2, 4, 8, 10, 10, 10] {
-            assert_eq!(health.init_failed(), Next::Restart { after });
+            assert_eq!(health.init_failed(), Remedy::Restart { after });
         }
         health.succeeded();
-        assert_eq!(health.init_failed(), Next::Restart { after: 1 });
+        assert_eq!(health.init_failed(), Remedy::Restart { after: 1 });
     }
 
     #[test]
     fn a_start_that_only_fails_again_does_not_shorten_the_back_off() {
         let mut health = Health::default();
         for after in [1, 2, 4] {
-            health.call_failed("no");
-            health.call_failed("no");
-            assert_eq!(health.call_failed("no"), Next::Restart { after });
+            health.call_failed(&no());
+            health.call_failed(&no());
+            assert_eq!(health.call_failed(&no()), Remedy::Restart { after });
         }
     }
 }

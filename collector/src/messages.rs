@@ -2,7 +2,7 @@
 //! them, some wait in memory, and those for which there is no room are counted.
 
 use crate::capabilities::give_up_all;
-use crate::process::thread_name;
+use crate::process::{exit_at_once, thread_name};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -35,6 +35,8 @@ struct State {
     writing: bool,
     /// For which there was no room, and of which nothing was said yet.
     lost: u64,
+    /// All wait, because the terminal shows something else; how it is given back.
+    held: Option<fn()>,
 }
 
 impl State {
@@ -81,7 +83,8 @@ impl Messages {
     fn write_to(&self, out: &File) {
         let mut state = self.state();
         loop {
-            let Some(message) = state.take() else {
+            let message = if state.held.is_some() { None } else { state.take() };
+            let Some(message) = message else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
@@ -97,7 +100,9 @@ impl Messages {
     fn flush(&self, within: Duration) {
         let end = Instant::now() + within;
         let mut state = self.state();
-        while state.writing || state.lost > 0 || !state.waiting.is_empty() {
+        while state.writing
+            || (state.held.is_none() && (state.lost > 0 || !state.waiting.is_empty()))
+        {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -149,11 +154,50 @@ pub fn say(text: &[u8]) {
     }
 }
 
+/// What others print, for a message: on one line, and without what a terminal would obey.
+#[must_use]
+pub fn readable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.trim().split('\n').map(|line| line.replace(|c: char| c.is_control(), " "));
+    lines.collect::<Vec<_>>().join(" | ")
+}
+
+/// Keeps messages back, while the terminal shows something else. Whoever ends the process calls `give_back` before.
+pub fn hold(give_back: fn()) {
+    if let Some(messages) = MESSAGES.get() {
+        messages.state().held = Some(give_back);
+    }
+}
+
+/// Lets those go that were kept back.
+pub fn release() {
+    if let Some(messages) = MESSAGES.get() {
+        messages.state().held = None;
+        messages.changed.notify_all();
+    }
+}
+
+/// The last one of those that are kept back.
+#[must_use]
+pub fn last() -> Option<String> {
+    let state = MESSAGES.get()?.state();
+    let last = state.waiting.back().filter(|_| state.held.is_some())?;
+    Some(String::from_utf8_lossy(last).trim_end().to_owned())
+}
+
 /// Before the process ends: waits a moment for the last messages to be read.
 pub fn flush() {
     if let Some(messages) = MESSAGES.get() {
         messages.flush(LAST);
     }
+}
+
+/// Ends the process at once, after such a moment: see [`exit_at_once`].
+pub fn exit_now(code: u8) -> ! {
+    let give_back = MESSAGES.get().and_then(|messages| messages.state().held);
+    give_back.iter().for_each(|give_back| give_back());
+    flush();
+    exit_at_once(code)
 }
 
 /// [`say`] for those who write whole lines at once.
@@ -211,6 +255,24 @@ mod tests {
         assert_eq!(next, 1001);
         // A pipe holds 64 KiB, and four times as much waits.
         assert!(all_lost > 600, "{all_lost}");
+    }
+
+    #[test]
+    fn what_is_kept_back_is_written_when_it_is_let_go() {
+        let (mut reader, writer) = pipe().unwrap();
+        let messages: &'static Messages = Box::leak(Box::default());
+        let out = File::from(OwnedFd::from(writer));
+        thread::spawn(move || messages.write_to(&out));
+        messages.state().held = Some(|| {});
+        messages.push(b"a\n".to_vec());
+        messages.flush(Duration::from_secs(60));
+        assert_eq!(messages.state().waiting.len(), 1);
+        messages.state().held = None;
+        messages.changed.notify_all();
+        messages.flush(Duration::from_secs(60));
+        let mut read = [0; 2];
+        io::Read::read_exact(&mut reader, &mut read).unwrap();
+        assert_eq!(&read, b"a\n");
     }
 
     #[test]

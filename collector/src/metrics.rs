@@ -6,10 +6,11 @@ use crate::config::Config;
 use crate::encode::Schema;
 use crate::encoder::{Encoder, Page, Room};
 use crate::form::Form;
-use crate::ledger::Ledger;
-use crate::output::{Books, Cause, Outlet, Sent, Snapshot};
+use crate::ledger::{Ledger, collector_plugin};
+use crate::outlets::Known;
+use crate::output::{Books, Cause, Sent, Snapshot, collector_gap};
 use crate::process;
-use crate::sink::{Reports, Sink};
+use crate::sink::Reports;
 use plugin_api::abi::{TICK_TIME, Val};
 use plugin_api::abi_stable::std_types::RStr;
 use plugin_api::smallvec::SmallVec;
@@ -17,67 +18,6 @@ use plugin_api::{Row, TableDef, Tick, table};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
-
-table! {
-    /// A plugin, or a file in the plugins folder that is none.
-    collector_plugin {
-        tags {
-            /// Its name.
-            plugin,
-        }
-        /// 1 while its last call succeeded and none is late, else 0.
-        up: gauge,
-        /// The state as a number: 0 `running`, 1 `loading`, 2 `late`, 3 `failed`, 4 `quarantined`, 5 `stopped`,
-        /// 6 `refused`.
-        state_code: gauge,
-        /// The state.
-        state: text,
-        /// Why it is not well, in the words of the plugin, the verifier or the kernel.
-        reason: text [optional],
-        /// Its version.
-        version: text,
-        /// Calls that ended.
-        calls: counter,
-        /// Calls, starts and ends that failed.
-        errors: counter,
-        /// Rows that it pushed and that were taken, its reports among them. A row is a line; where buckets or
-        /// beginnings of counters are lines of their own, it is several.
-        lines: counter,
-        /// Bytes of line protocol, all forms that outputs ask for together.
-        bytes: counter,
-        /// Lines that reached the outputs' queues, all outputs together.
-        /// `lines_produced` = delivered + dropped + what `lines_waiting` grew by - recovered.
-        lines_produced: counter,
-        /// Lines of an earlier run, found in spools.
-        lines_recovered: counter,
-        /// Lines that the outputs' other ends took.
-        lines_delivered: counter,
-        /// Lines in queues and spools, or on their way, now.
-        lines_waiting: gauge,
-        /// Lines that outputs gave up; `collector_output` says why.
-        lines_dropped: counter,
-        /// Rows over its cap of the tick.
-        dropped_full: counter,
-        /// Rows that no database could store.
-        dropped_invalid: counter,
-        /// Rows pushed outside of a call.
-        dropped_closed: counter,
-        /// Rows whose series had a line in the tick already.
-        dropped_duplicate: counter,
-        /// Rows of series beyond `max_series`.
-        dropped_series: counter,
-        /// Series that had a line in the last hour.
-        series: gauge,
-        /// Ticks that were skipped because a call still ran or the machine stalled.
-        ticks_missed: counter,
-        /// Calls that took longer than their deadline.
-        overruns: counter,
-        /// Time spent in calls.
-        call_ns: counter(ns),
-        /// The longest call.
-        call_max_ns: gauge(ns),
-    }
-}
 
 table! {
     /// An output. `lines_produced` + recovered = delivered + dropped + what `lines_waiting` grew by.
@@ -106,6 +46,9 @@ table! {
         lines_dropped_rejected: counter,
         /// Lines longer than a datagram.
         lines_dropped_too_long: counter,
+        /// Lines that came before the plugin was started again for this output's `histogram` and `counters`, as
+        /// many as in another output's form.
+        lines_dropped_form: counter,
         /// Lines given up because the other end is gone or failed until the collector stopped.
         lines_dropped_error: counter,
         /// Bytes of line protocol that the other end took.
@@ -138,23 +81,6 @@ table! {
 }
 
 table! {
-    /// Lines that are missing behind this output: `lines` of this plugin, from `interval_ns` before the
-    /// timestamp up to it. Sent to the output itself, as soon as it works.
-    collector_gap {
-        tags {
-            /// As in `collector_output`.
-            output,
-            /// Whose lines.
-            plugin,
-            /// `full`, `spool_full`, `spool_age`, `spool_error` or `error`.
-            cause,
-        }
-        /// Lines given up.
-        lines: counter,
-    }
-}
-
-table! {
     /// The collector's own process.
     collector_host {
         /// Resident memory now.
@@ -165,6 +91,15 @@ table! {
         threads: gauge,
     }
 }
+
+/// All of them.
+pub static TABLES: [&TableDef; 5] = [
+    &collector_plugin::TABLE,
+    &collector_output::TABLE,
+    &collector_output_url::TABLE,
+    &collector_gap::TABLE,
+    &collector_host::TABLE,
+];
 
 /// Writes those tables.
 pub struct Metrics {
@@ -184,30 +119,34 @@ pub struct Metrics {
     urls_told: HashMap<(String, String), Sent>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq)]
 struct Told {
     books: Books,
     bytes: u64,
     errors: u64,
 }
 
-/// A plugin as the collector's main thread sees it.
-pub struct Subject {
-    /// Its books.
-    pub ledger: Arc<Ledger>,
-    /// Where its rows go; none when it was refused.
-    pub sink: Option<&'static Sink>,
-}
-
-impl Subject {
-    /// Whether it was started and its thread has not ended.
-    #[must_use]
-    pub fn hangs(&self) -> bool {
-        self.sink.is_some() && !self.ledger.has_ended()
-    }
-}
-
 impl Metrics {
+    /// The same with other settings: what was told stays told, the last time at `reported_ns`.
+    ///
+    /// # Errors
+    /// As [`Metrics::new`].
+    pub fn renew(
+        &mut self,
+        config: &Config,
+        forms: &[Form],
+        reported_ns: i64,
+    ) -> anyhow::Result<()> {
+        let mut new = Self::new(config, forms)?;
+        new.encoder.follow(reported_ns);
+        let Self { cpu_ns, host_ns, plugins_told, outputs_told, urls_told, .. } =
+            std::mem::replace(self, new);
+        (self.cpu_ns, self.host_ns) = (cpu_ns, host_ns);
+        (self.plugins_told, self.outputs_told, self.urls_told) =
+            (plugins_told, outputs_told, urls_told);
+        Ok(())
+    }
+
     /// Prepares the tables, with the global tags.
     ///
     /// # Errors
@@ -234,28 +173,37 @@ impl Metrics {
     }
 
     /// The lines about the time since this was last asked.
-    pub fn take(&mut self, tick: Tick, plugins: &[Subject], outlets: &[Outlet]) -> Vec<Page> {
+    pub fn take(
+        &mut self,
+        tick: Tick,
+        plugins: &[Arc<Ledger>],
+        outputs: Vec<Known<'_>>,
+    ) -> Vec<Page> {
         if self.off {
             return Vec::new();
         }
         self.encoder.begin(tick, Instant::now());
         let whole = self.brief.as_mut().is_none_or(Brief::begin);
-        let snapshots: Vec<Snapshot> = outlets.iter().map(Outlet::snapshot).collect();
-        for Subject { ledger, sink } in plugins {
+        for ledger in plugins {
             let mut books = Books::default();
-            for known in snapshots.iter().filter_map(|s| s.plugins.get(ledger.name())) {
-                books += *known;
+            for output in &outputs {
+                books += output.snapshot.plugins.get(ledger.name()).copied().unwrap_or_default();
             }
             let before = self.plugins_told.insert(ledger.name().to_owned(), books);
-            let row = ledger.take(*sink, books - before.unwrap_or_default());
+            let row = ledger.take(books - before.unwrap_or_default());
             self.push(self.plugin, &row, tick.elapsed_ns);
         }
-        for (outlet, snapshot) in outlets.iter().zip(snapshots) {
-            for url in outlet.urls() {
-                let row = self.url_row(outlet.name(), url, snapshot.sent_to(url));
+        for Known { name, urls, snapshot, lives } in outputs {
+            let now =
+                Told { books: snapshot.total(), bytes: snapshot.bytes, errors: snapshot.errors };
+            if !lives && self.outputs_told.get(name) == Some(&now) {
+                continue; // its last line is sent
+            }
+            for url in urls {
+                let row = self.url_row(name, url, snapshot.sent_to(url));
                 self.push(self.url, &row, tick.elapsed_ns);
             }
-            let row = self.output_row(outlet.name(), snapshot);
+            let row = self.output_row(name, now, snapshot);
             self.push(self.output, &row, tick.elapsed_ns);
         }
         self.host_ns += tick.elapsed_ns;
@@ -268,6 +216,12 @@ impl Metrics {
             self.push(self.host, &collector_host::Row { rss_bytes, cpu_ns, threads }, covered);
         }
         self.encoder.take()
+    }
+
+    /// Whether lines of a plugin wait somewhere, as was told last.
+    #[must_use]
+    pub fn wait(&self, plugin: &str) -> bool {
+        self.plugins_told.get(plugin).is_some_and(|books| books.waiting > 0)
     }
 
     fn push<R: Row>(&mut self, schema: u32, row: &R, covered_ns: u64) {
@@ -294,10 +248,9 @@ impl Metrics {
         }
     }
 
-    fn output_row(&mut self, name: &str, now: Snapshot) -> collector_output::Row {
-        let told = Told { books: now.total(), bytes: now.bytes, errors: now.errors };
-        let before = self.outputs_told.insert(name.to_owned(), told).unwrap_or_default();
-        let since = told.books - before.books;
+    fn output_row(&mut self, name: &str, now: Told, snapshot: Snapshot) -> collector_output::Row {
+        let before = self.outputs_told.insert(name.to_owned(), now).unwrap_or_default();
+        let since = now.books - before.books;
         collector_output::Row {
             output: name.to_owned().into(),
             lines_produced: since.produced,
@@ -310,11 +263,12 @@ impl Metrics {
             lines_dropped_spool_error: since.dropped[Cause::SpoolError],
             lines_dropped_rejected: since.dropped[Cause::Rejected],
             lines_dropped_too_long: since.dropped[Cause::TooLong],
+            lines_dropped_form: since.dropped[Cause::Form],
             lines_dropped_error: since.dropped[Cause::Error],
             bytes: now.bytes - before.bytes,
             errors: now.errors - before.errors,
-            spool_bytes: now.spool_bytes as i64,
-            reason: now.trouble.map(Into::into),
+            spool_bytes: snapshot.spool_bytes as i64,
+            reason: snapshot.trouble.map(Into::into),
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct Step {
 pub struct Schedule {
     grid: Grid,
     planned: i64,
-    lag_ns: i64,
+    lag: Duration,
 }
 
 impl Schedule {
@@ -51,12 +51,12 @@ impl Schedule {
     pub fn new(interval: Duration, ticks: Option<u64>, now: Now) -> Self {
         let grid = Grid::new(interval, ticks, now);
         let lag = (interval / 4).min(Duration::from_millis(100));
-        Self { planned: grid.next(now), grid, lag_ns: lag.as_nanos() as i64 }
+        Self { planned: grid.next(now), grid, lag }
     }
 
     /// What to do at this moment.
     pub fn step(&mut self, now: Now) -> Step {
-        let behind = Now { wall_ns: now.wall_ns - self.lag_ns, ..now };
+        let behind = now.before(self.lag);
         let mut step = Step { report: None, end: None, sleep: Duration::ZERO };
         if let Some(due) = self.grid.fire(self.planned, behind) {
             if self.grid.done() {

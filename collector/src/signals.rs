@@ -1,9 +1,11 @@
 //! What tells the collector something while it runs: signals, and the end of standard input.
 
 use crate::capabilities::drop_all;
-use crate::process::{exit_now, thread_name};
+use crate::event::Event;
+use crate::messages::exit_now;
+use crate::process::thread_name;
 use anyhow::{Context, Result};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -11,15 +13,6 @@ use signal_hook::iterator::Signals;
 use std::fs::File;
 use std::mem::MaybeUninit;
 use std::thread;
-
-/// Where the collector is told.
-#[derive(Debug)]
-pub struct Told {
-    /// To end, and by what.
-    pub end: Receiver<&'static str>,
-    /// To open the outputs again (SIGHUP).
-    pub reopen: Receiver<()>,
-}
 
 /// What SIGHUP means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,49 +49,48 @@ fn is_ignored(signal: i32) -> bool {
     error == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// From now on SIGHUP, and the first of SIGINT and SIGTERM, arrive in channels; the end of standard input
+/// From now on SIGHUP, and the first of SIGINT and SIGTERM, arrive as events; the end of standard input
 /// too, if asked for. The second signal to end ends the process at once, with exit code 128 + its number (130
 /// for Ctrl-C): whoever presses Ctrl-C twice does not want to wait.
 ///
 /// # Errors
 /// The kernel refuses a handler or a thread.
-pub fn listen(hang_up: HangUp, stop_on_stdin_close: bool) -> Result<Told> {
+pub fn listen(hang_up: HangUp, stop_on_stdin_close: bool, events: &Sender<Event>) -> Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("listening for signals")?;
-    let (sender, end) = bounded(1);
-    let (reopener, reopen) = bounded(1);
     if stop_on_stdin_close {
-        let sender = sender.clone();
+        let events = events.clone();
         thread::Builder::new()
             .name(thread_name("stdin"))
             .spawn(move || {
                 drop_all();
-                wait_for_end_of_stdin(&sender);
+                wait_for_end_of_stdin(&events);
             })
             .context("starting the thread of standard input")?;
     }
+    let events = events.clone();
     thread::Builder::new()
         .name(thread_name("sig"))
         .spawn(move || {
             drop_all();
             let mut told = false;
             for signal in signals.forever() {
-                // A channel that is full says the same already.
+                // At the end nobody listens any more.
                 match signal {
                     SIGHUP if hang_up == HangUp::Reopen => {
-                        let _ = reopener.try_send(());
+                        let _ = events.send(Event::Reopen);
                     }
                     // A shell passes on what it gets, so this one often comes twice.
                     SIGHUP if told => {}
                     _ if told => exit_now(128 + signal as u8),
                     _ => {
                         told = true;
-                        let _ = sender.try_send(name(signal));
+                        let _ = events.send(Event::End(name(signal)));
                     }
                 }
             }
         })
         .context("starting the signals' thread")?;
-    Ok(Told { end, reopen })
+    Ok(())
 }
 
 fn name(signal: i32) -> &'static str {
@@ -110,7 +102,7 @@ fn name(signal: i32) -> &'static str {
 }
 
 /// Reads standard input and throws it away: Telegraf writes a newline per tick if it is told to.
-fn wait_for_end_of_stdin(sender: &Sender<&'static str>) {
+fn wait_for_end_of_stdin(events: &Sender<Event>) {
     let stdin = std::io::stdin();
     let mut buffer = [0; 1024];
     loop {
@@ -124,5 +116,5 @@ fn wait_for_end_of_stdin(sender: &Sender<&'static str>) {
             Ok(0) | Err(_) => break,
         }
     }
-    let _ = sender.try_send("standard input is closed");
+    let _ = events.send(Event::End("standard input is closed"));
 }

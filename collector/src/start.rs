@@ -1,168 +1,166 @@
-//! Starting outputs and plugins.
+//! Starting plugins.
 
-use crate::cli::{Settings, Usage};
-use crate::config::{Config, options};
+use crate::capabilities;
+use crate::config::options;
+use crate::control::Duty;
+use crate::digest::Digest;
 use crate::encode::Tags;
+use crate::event::{Event, Loaded, News};
 use crate::form::Form;
 use crate::ledger::Ledger;
-use crate::load::{Plugin, Refusal};
-use crate::metrics::Subject;
-use crate::nearest::{did_you_mean, nearest};
-use crate::output::{Outlet, OutputConfig, Routes, spool};
+use crate::library::pool::MOST_IDLE;
+use crate::load::{self, Plugin};
+use crate::output::Routes;
+use crate::process::thread_name;
 use crate::runner::Runner;
-use crate::sink::{Sink, Terms};
-use crate::stop::Stop;
-use crate::tick::Now;
-use anyhow::{Result, bail};
-use crossbeam_channel::{Receiver, Sender};
-use std::collections::{BTreeMap, HashSet};
-use std::convert::Infallible;
-use std::path::Path;
+use crate::settings::Settings;
+use crate::sink::Terms;
+use anyhow::{Context, Result};
+use crossbeam_channel::{Sender, unbounded};
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
-/// Opens the outputs; `gone` hears of those whose other end leaves.
-///
-/// # Errors
-/// One cannot be opened, or stands there twice.
-pub fn open_outlets(settings: &Settings, gone: &Sender<()>) -> Result<Vec<Outlet>> {
-    inherit_spools(&settings.config.outputs)?;
-    let mut outlets: Vec<Outlet> = Vec::new();
-    for config in &settings.config.outputs {
-        let name = config.target.to_string();
-        if outlets.iter().any(|other| other.name() == name) {
-            bail!(Usage(format!("output {name} is there twice")));
-        }
-        let Config { tags, uint, .. } = &settings.config;
-        let outlet = Outlet::start(config, tags, *uint, gone.clone());
-        outlets.push(outlet.map_err(|error| Usage(format!("{error:#}")))?);
-    }
-    Ok(outlets)
+/// Where a plugin comes from.
+pub enum PluginSource {
+    /// It is loaded.
+    Loaded(Box<Plugin>),
+    /// Its file.
+    File(PathBuf),
 }
 
-/// Spools of outputs that got another name.
-fn inherit_spools(outputs: &[OutputConfig]) -> Result<()> {
-    let mut folders: BTreeMap<&Path, Vec<String>> = BTreeMap::new();
-    for OutputConfig { target, spool, .. } in outputs {
-        if let Some(spool) = spool {
-            folders.entry(&spool.dir).or_default().push(target.to_string());
-        }
-    }
-    folders.iter().try_for_each(|(dir, names)| spool::inherit(dir, names))
-}
-
-/// A section for a plugin that is not there is likely a slip; the plugin may also come later.
-pub fn warn_of_sections_without_plugin(settings: &Settings, plugins: &[Plugin]) {
-    let names = || plugins.iter().map(|plugin| plugin.description.name.as_str());
-    for section in settings.config.sections.keys() {
-        if !names().any(|name| name == section) {
-            let near = did_you_mean(nearest(section, names()));
-            log::warn!("[plugin.{section}] is configured, but no such plugin is there{near}");
-        }
-    }
-}
-
-/// Starts plugins one by one. The ends of channels are those of [`Runner`].
-pub struct Starter<'a> {
+/// All that makes an instance of a plugin, on the thread that is to run it.
+pub struct Recipe {
+    /// Its number.
+    pub id: u64,
+    /// The plugin's name.
+    pub name: String,
+    /// Where it comes from.
+    pub source: PluginSource,
+    /// The content of the instance that runs, if it differs by that alone.
+    pub same: Option<Digest>,
+    /// Another instance runs.
+    pub replaces: bool,
     /// The configuration with the flags over it.
-    pub settings: &'a Settings,
+    pub settings: Arc<Settings>,
     /// The forms that outputs ask for, each once.
-    pub forms: &'a [Form],
+    pub forms: Vec<Form>,
+    /// Ticks to make at most.
+    pub ticks: Option<u64>,
     /// Where lines go.
     pub routes: Routes,
-    /// The order to end.
-    pub stop: Stop,
-    /// Dropped by each that has started.
-    pub ready: Sender<Infallible>,
-    /// The moment from which on there are ticks.
-    pub gate: Receiver<Now>,
-    /// Dropped by each that has ended.
-    pub done: Sender<Infallible>,
-    /// All that `collector_plugin` tells of.
-    pub subjects: Vec<Subject>,
-    /// Who fills a table.
-    pub tables: BTreeMap<String, String>,
+    /// Its books.
+    pub ledger: Arc<Ledger>,
+    /// What it is told.
+    pub duty: Duty,
+    /// Where it tells of itself.
+    pub events: Sender<Event>,
 }
 
-impl Starter<'_> {
-    /// Starts a plugin's thread; false when its options are wrong.
+impl Recipe {
+    /// Loads the plugin, starts it and runs it to its end.
+    fn run(self) {
+        let (id, events) = (self.id, self.events.clone());
+        let refused = match self.runner() {
+            Ok(Some(runner)) => return runner.run(),
+            Ok(None) => News::Same,
+            Err(reason) => News::Refused(reason),
+        };
+        let _ = events.send(Event::Plugin(id, refused));
+    }
+
+    fn runner(self) -> Result<Option<Runner>, String> {
+        let Self { id, name, source, settings, forms, routes, ledger, duty, events, .. } = self;
+        let config = settings.plugin(&name);
+        let plugin = match source {
+            PluginSource::Loaded(plugin) => *plugin,
+            PluginSource::File(path) => {
+                let allowed = settings.config.plugins_sha256.as_ref();
+                load::load(&path, &config, allowed, MOST_IDLE)?
+            }
+        };
+        if self.same == Some(plugin.digest) {
+            return Ok(None);
+        }
+        let description = &plugin.description;
+        let options = options::to_json(&config.options, description)?;
+        let capabilities = plugin.asked(&config.options);
+        capabilities::still_there(capabilities)?;
+        let mut tags: Tags = settings.config.tags.clone();
+        tags.extend(config.tags);
+        let terms = Terms {
+            plugin: name.clone(),
+            tables: plugin.tables(),
+            forms,
+            reports: settings.config.reports,
+            tags,
+            uint: settings.config.uint,
+            limits: config.limits,
+            log: |plugin, level, text| log::log!(target: plugin, level, "{text}"),
+        };
+        let version = &description.version;
+        ledger.set_version(version);
+        let interval = config.interval.unwrap_or(settings.config.interval);
+        log::info!("{name} {version}: every {}", humantime::format_duration(interval));
+        let tables = description.tables.iter().map(|table| table.name.clone()).collect();
+        Ok(Some(Runner {
+            id,
+            instance: plugin.instance(terms, options, interval),
+            capabilities,
+            interval,
+            ticks: self.ticks,
+            replaces: self.replaces,
+            loaded: Loaded { digest: plugin.digest, tables },
+            seq: 0,
+            ledger,
+            routes,
+            duty,
+            events,
+        }))
+    }
+}
+
+/// Starts threads that hold what plugins need. It is a thread of its own, since the main thread gives everything up.
+#[derive(Debug)]
+pub struct Starter(Sender<Box<Recipe>>);
+
+impl fmt::Debug for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recipe").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Starter {
+    /// Begins, with what this thread holds.
     ///
     /// # Errors
     /// The kernel gives no thread.
-    pub fn start(&mut self, plugin: &Plugin) -> Result<bool> {
-        let description = &plugin.description;
-        let (name, version) = (&description.name, &description.version);
-        let config = self.settings.plugin(name);
-        let options = match options::to_json(&config.options, description) {
-            Ok(options) => options,
-            Err(reason) => {
-                log::error!("{name}: not started: {reason}");
-                let ledger = Ledger::refused(name, version, &reason);
-                self.subjects.push(Subject { ledger: Arc::new(ledger), sink: None });
-                return Ok(false);
-            }
-        };
-        for table in description.tables.iter().map(|table| &table.name) {
-            if let Some(other) = self.tables.insert(table.clone(), name.clone()) {
-                log::warn!(
-                    "`{other}` and `{name}` both fill table `{table}`: lines of equal tags and time \
-                     overwrite each other"
-                );
-            }
-        }
-        let mut tags: Tags = self.settings.config.tags.clone();
-        tags.extend(config.tags);
-        let sink = Sink::leak(Terms {
-            plugin: name.clone(),
-            tables: Some(description.tables.clone()),
-            forms: self.forms.to_vec(),
-            reports: self.settings.config.reports,
-            tags,
-            uint: self.settings.config.uint,
-            limits: config.limits,
-            log: |plugin, level, text| log::log!(target: plugin, level, "{text}"),
-        });
-        let base = self.settings.config.interval;
-        let interval = config.interval.unwrap_or(base);
-        let ledger = Arc::new(Ledger::new(name, version, interval));
-        self.subjects.push(Subject { ledger: Arc::clone(&ledger), sink: Some(sink) });
-        log::info!("{name} {version}: every {}", humantime::format_duration(interval));
-        let runner = Runner {
-            module: plugin.module,
-            options,
-            capabilities: plugin.capabilities,
-            interval,
-            // Ticks of another interval end with the collector's own.
-            ticks: self.settings.ticks.filter(|_| interval == base),
-            sink,
-            ledger,
-            routes: self.routes.clone(),
-            stop: self.stop.clone(),
-            ready: Some(self.ready.clone()),
-            gate: self.gate.clone(),
-            done: self.done.clone(),
-        };
-        runner.start()?;
-        Ok(true)
+    pub fn start() -> Result<Self> {
+        let (recipes, all) = unbounded::<Box<Recipe>>();
+        thread::Builder::new()
+            .name(thread_name("start"))
+            .stack_size(64 << 10)
+            .spawn(move || {
+                for recipe in all {
+                    begin(*recipe);
+                }
+            })
+            .context("starting the thread that starts plugins")?;
+        Ok(Self(recipes))
     }
 
-    /// Opens books for files that are no plugins, under names that nobody has.
-    pub fn refused(&mut self, refused: &[Refusal]) {
-        let mut taken: HashSet<String> =
-            self.subjects.iter().map(|s| s.ledger.name().to_owned()).collect();
-        for refusal in refused {
-            log::error!("{} refused: {}", refusal.path.display(), refusal.reason);
-            let mut name = refusal.name();
-            if !taken.insert(name.clone()) {
-                name = refusal.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            }
-            let ledger = Arc::new(Ledger::refused(&name, "", &refusal.reason));
-            self.subjects.push(Subject { ledger, sink: None });
-        }
+    /// Starts a plugin's thread. What becomes of it is told by its events.
+    pub fn run(&self, recipe: Recipe) {
+        let _ = self.0.send(Box::new(recipe)); // the thread never ends
     }
+}
 
-    /// All are started: from now on only their threads hold the ends that tell of them.
-    #[must_use]
-    pub fn into_subjects(self) -> Vec<Subject> {
-        self.subjects
+fn begin(recipe: Recipe) {
+    let (id, events) = (recipe.id, recipe.events.clone());
+    let thread = thread::Builder::new().name(thread_name(&recipe.name));
+    if let Err(error) = thread.spawn(move || recipe.run()) {
+        let reason = format!("starting its thread: {error}");
+        let _ = events.send(Event::Plugin(id, News::Refused(reason)));
     }
 }

@@ -1,11 +1,12 @@
 //! A word that is no command: what was likely meant.
 
-use crate::cli::{Settings, Usage};
 use crate::folder;
 use crate::nearest::{did_you_mean, nearest};
+use crate::settings::{Settings, Usage};
 use std::path::Path;
 
-const COMMANDS: [&str; 5] = ["check", "describe", "help", "list", "once"];
+const COMMANDS: [&str; 8] =
+    ["check", "dashboard", "describe", "help", "list", "once", "replay", "top"];
 
 /// What to say about it. Opens no plugin.
 #[must_use]

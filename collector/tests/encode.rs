@@ -154,4 +154,9 @@ fn tables_that_no_database_could_store_are_refused_by_name() {
         "{error}"
     );
     assert!(Schema::new("t", &["k"], &["n"], &long, false).is_ok(), "the table's own wins");
+    let twice = configured(&[("k\x01", &"v".repeat(MAX_TAG + 1)), ("k\x02", "v")]);
+    assert!(
+        Schema::new("t", &[], &["n"], &twice, false).is_ok(),
+        "both are `k_`, the last one stands"
+    );
 }

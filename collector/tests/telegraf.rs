@@ -142,6 +142,8 @@ fn the_collector_writes_where_telegraf_reads() {
                 assert_eq!(snippet.plugin, "influxdb_listener");
             }
             Target::File(file) => panic!("{name}: {}", file.path.display()),
+            Target::Serve(config) => panic!("{name}: {config}"),
+            Target::Screen(_) => panic!("{name}"),
         }
     }
 }

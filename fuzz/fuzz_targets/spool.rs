@@ -2,8 +2,8 @@
 //! read to its end, and what was promised at the start is handed out or counted as lost.
 #![no_main]
 
-use collector::output::Limits;
-use collector::output::spool::{End, Lost, Spool, SpoolConfig, Waiting};
+use collector::output::Portion;
+use collector::output::spool::{Lost, Side, Spool, SpoolConfig, Waiting};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use std::fs;
@@ -74,10 +74,10 @@ fuzz_target!(|pieces: Vec<Piece>| {
     let (mut spool, recovered) = Spool::open(&config, "out").unwrap();
     let promised: u64 = recovered.iter().map(|stretch| stretch.lines).sum();
     assert_eq!(spool.waiting().lines, promised);
-    let limits = Limits { lines: 3, bytes: 100, wait: Duration::ZERO };
+    let limits = Portion { lines: 3, bytes: 100, wait: Duration::ZERO };
     let (mut given, mut lost) = (0, Lost::new());
     loop {
-        let taken = spool.take(End::Oldest, &limits, 0, &mut lost);
+        let taken = spool.take(Side::Oldest, &limits, 0, &mut lost);
         for (batch, place) in &taken {
             assert!(batch.lines >= 1 && batch.lines <= batch.bytes.len() as u64);
             assert!(batch.bytes.len() <= bytes.len());

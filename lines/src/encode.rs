@@ -43,7 +43,7 @@ pub const MAX_TAG_KEY: usize = 256;
 pub const MAX_TAGS: usize = 28;
 
 /// Keys that a database keeps for itself.
-const RESERVED: [(&str, &str); 4] = [
+pub(crate) const RESERVED: [(&str, &str); 4] = [
     ("time", "InfluxDB"),
     ("_field", "InfluxDB"),
     ("_measurement", "InfluxDB"),
@@ -94,12 +94,15 @@ impl std::error::Error for Refused {}
 /// A table, ready to be written.
 #[derive(Debug)]
 pub struct Schema {
-    /// Measurement and the configured tags that sort before the first tag of a row.
-    head: Vec<u8>,
+    /// The tags of a row, in the order of their lines.
     tags: Vec<TagSlot>,
+    /// What stands behind the last of them.
+    tail: Vec<u8>,
     pub(crate) fields: Vec<Field>,
     /// Where the row has the first bucket of its histogram; the others follow.
     pub(crate) buckets: Option<usize>,
+    /// How many sums its series have at least: one more than the largest number of a field's sum.
+    pub(crate) sums: usize,
     /// How long measurement and tags may be together.
     max_key: usize,
     uint: bool,
@@ -109,10 +112,11 @@ pub struct Schema {
 #[derive(Debug)]
 struct TagSlot {
     value: TagValue,
-    /// `,key=`
-    key: Vec<u8>,
-    /// The configured tags that sort behind it.
-    after: Vec<u8>,
+    /// What stands between the slot before and its value: the measurement or configured tags, and `,key=` if the
+    /// value comes with the row.
+    lead: Vec<u8>,
+    /// How much of it is the key.
+    key: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +138,8 @@ pub(crate) struct Field {
     pub counter: bool,
     /// The number of its sum, which the encoder gives.
     pub sum: usize,
+    /// A count, sum or bucket of the table's histogram.
+    pub histogram: bool,
 }
 
 /// The longest key of a field that is copied that way.
@@ -143,7 +149,7 @@ impl Field {
     fn new(key: Vec<u8>) -> Self {
         let mut padded = [0; SHORT];
         padded.iter_mut().zip(&key).for_each(|(to, byte)| *to = *byte);
-        Self { key, padded, counter: false, sum: 0 }
+        Self { key, padded, counter: false, sum: 0, histogram: false }
     }
 
     #[inline]
@@ -164,7 +170,7 @@ pub(crate) type Splits = [usize; 2];
 /// The place of a form's tag in [`Splits`].
 pub(crate) const fn split_of(form: Buckets) -> usize {
     match form {
-        Buckets::Fields | Buckets::Le => 0,
+        Buckets::Fields | Buckets::Le | Buckets::Typed => 0,
         Buckets::Vmrange => 1,
     }
 }
@@ -220,7 +226,9 @@ impl Schema {
         }
         let mut schema = Self::with(&description.name, tags, &names, buckets, configured, uint)?;
         for (field, name) in schema.fields.iter_mut().zip(&names) {
-            field.counter = counts(description, name);
+            let kind = counts(description, name);
+            field.counter = kind.is_some();
+            field.histogram = buckets.is_some() && kind == Some(Kind::Histogram);
         }
         Ok(schema)
     }
@@ -259,15 +267,18 @@ impl Schema {
         }
         // Sorted as InfluxDB compares them: escaped. It then has nothing to sort itself.
         let mut slots: BTreeMap<Vec<u8>, Slot<'_>> = BTreeMap::new();
-        for (key, value) in configured.iter().filter(|(_, value)| !value.is_empty()) {
-            let key = escape::normal_name(key, Place::Tag).into_owned();
-            if !tags.contains(&key) && !fields.contains(&key) {
-                ensure!(
-                    value.len() <= MAX_TAG,
-                    "the configured tag `{key}` has a value of more than {MAX_TAG} bytes"
-                );
-                slots.insert(tag_key(&key), Slot::Fixed(value));
-            }
+        // Of two that are the same key on the wire the last one stands.
+        let named = |key| escape::normal_name(key, Place::Tag).into_owned();
+        let fixed = configured.iter().filter(|(_, value)| !value.is_empty());
+        let mut fixed: BTreeMap<String, &str> =
+            fixed.map(|(key, it)| (named(key), &**it)).collect();
+        fixed.retain(|key, _| !tags.contains(key) && !fields.contains(key));
+        for (key, value) in &fixed {
+            ensure!(
+                value.len() <= MAX_TAG,
+                "the configured tag `{key}` has a value of more than {MAX_TAG} bytes"
+            );
+            slots.insert(tag_key(key), Slot::Fixed(value));
         }
         slots.extend(
             tags.iter().enumerate().map(|(i, key)| (tag_key(key), Slot::Given(TagValue::Row(i)))),
@@ -285,27 +296,32 @@ impl Schema {
         );
 
         let mut schema = Self {
-            head: Vec::new(),
             tags: Vec::new(),
+            tail: Vec::new(),
             fields: Vec::new(),
             buckets,
+            sums: 0,
             max_key: 0,
             uint,
         };
         let measurement = escape::normal_name(table, Place::Measurement);
-        escape::name(&mut schema.head, &measurement, Place::Measurement);
+        let mut lead = Vec::new();
+        escape::name(&mut lead, &measurement, Place::Measurement);
         for (key, slot) in slots {
             match slot {
                 Slot::Fixed(value) => {
-                    let end = schema.tags.last_mut().map_or(&mut schema.head, |t| &mut t.after);
-                    end.extend(key);
-                    escape::tag_value(end, value.as_bytes())?;
+                    lead.extend(key);
+                    escape::tag_value(&mut lead, value.as_bytes())?;
                 }
                 Slot::Given(value) => {
-                    schema.tags.push(TagSlot { value, key, after: Vec::new() });
+                    let key = if matches!(value, TagValue::Row(_)) { key } else { Vec::new() };
+                    lead.extend_from_slice(&key);
+                    let lead = std::mem::take(&mut lead);
+                    schema.tags.push(TagSlot { value, lead, key: key.len() });
                 }
             }
         }
+        schema.tail = lead;
         let mut longest = INTERVAL_FIELD.len();
         if buckets.is_some() {
             longest = longest.max(BUCKET_KEY);
@@ -351,34 +367,36 @@ impl Schema {
     pub(crate) fn series(&self, tags: &[RStr<'_>], out: &mut Vec<u8>) -> Result<Splits, Refused> {
         let start = out.len();
         let mut splits = Splits::default();
-        out.extend_from_slice(&self.head);
         for slot in &self.tags {
+            out.extend_from_slice(&slot.lead);
             match slot.value {
                 TagValue::Row(index) => {
                     let value = tags[index].as_rslice().as_slice();
                     if value.len() > MAX_TAG {
                         return Err(Refused::LongTags);
                     }
-                    if !value.is_empty() {
-                        out.extend_from_slice(&slot.key);
+                    if value.is_empty() {
+                        out.truncate(out.len() - slot.key);
+                    } else {
                         escape::tag_value(out, value).map_err(|_| Refused::NotText)?;
                     }
                 }
                 TagValue::Bucket(form) => splits[split_of(form)] = out.len() - start,
             }
-            out.extend_from_slice(&slot.after);
         }
+        out.extend_from_slice(&self.tail);
         if out.len() - start > self.max_key {
             return Err(Refused::LongTags);
         }
         Ok(splits)
     }
 
-    /// Appends fields, those of `skipped` left out; false when none has a value.
+    /// Appends fields, those of `skipped` left out; false when none has a value. `u64` is unsigned by `uint`.
     #[inline]
     pub(crate) fn fields<'a>(
         &self,
         skipped: &Range<usize>,
+        uint: bool,
         value: impl Fn(usize, &Field) -> Val<'a>,
         out: &mut Vec<u8>,
     ) -> Result<bool, Refused> {
@@ -394,7 +412,7 @@ impl Schema {
                 _ => {}
             }
             field.push_key(out);
-            self.field_value(&value, out)?;
+            field_value(&value, uint, out)?;
         }
         match out.get_mut(start) {
             Some(separator) => *separator = b' ',
@@ -403,21 +421,27 @@ impl Schema {
         Ok(true)
     }
 
-    #[inline]
-    pub(crate) fn field_value(&self, value: &Val<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
-        match *value {
-            Val::F64(v) => out.extend_from_slice(ryu::Buffer::new().format_finite(v).as_bytes()),
-            Val::I64(v) => integer(v, b"i", out),
-            Val::U64(v) if self.uint => integer(v, b"u", out),
-            Val::U64(v) => integer(saturated(v), b"i", out),
-            Val::Bool(v) => out.extend_from_slice(if v { b"true" } else { b"false" }),
-            Val::Str(v) => {
-                return escape::text(out, v.as_rslice().as_slice()).map_err(|_| Refused::NotText);
-            }
-            Val::None => {}
-        }
-        Ok(())
+    /// Whether `u64` stays unsigned on the wire.
+    pub(crate) fn uint(&self) -> bool {
+        self.uint
     }
+}
+
+/// Appends a value; `u64` is unsigned by `uint`.
+#[inline]
+pub(crate) fn field_value(value: &Val<'_>, uint: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
+    match *value {
+        Val::F64(v) => out.extend_from_slice(zmij::Buffer::new().format_finite(v).as_bytes()),
+        Val::I64(v) => integer(v, b"i", out),
+        Val::U64(v) if uint => integer(v, b"u", out),
+        Val::U64(v) => integer(saturated(v), b"i", out),
+        Val::Bool(v) => out.extend_from_slice(if v { b"true" } else { b"false" }),
+        Val::Str(v) => {
+            return escape::text(out, v.as_rslice().as_slice()).map_err(|_| Refused::NotText);
+        }
+        Val::None => {}
+    }
+    Ok(())
 }
 
 /// Whether a value leaves its field out.
@@ -440,9 +464,9 @@ fn histogram_in(description: &Table, fields: &[&str]) -> Option<usize> {
     })
 }
 
-/// Whether a field counts since the tick before; those of a histogram do, but for maximum and quantiles.
-fn counts(description: &Table, name: &str) -> bool {
-    description.fields.iter().any(|field| match field.kind {
+/// Of what kind a field is that counts since the tick before; those of a histogram do, but for maximum and quantiles.
+fn counts(description: &Table, name: &str) -> Option<Kind> {
+    let counts = |field: &&plugin_api::describe::Field| match field.kind {
         Kind::Counter => field.name == name,
         Kind::Histogram => {
             let suffix = field.unit.suffix();
@@ -451,7 +475,8 @@ fn counts(description: &Table, name: &str) -> bool {
                 || name.starts_with("bucket_")
         }
         Kind::Gauge | Kind::Float | Kind::Flag | Kind::Text => false,
-    })
+    };
+    description.fields.iter().find(counts).map(|field| field.kind)
 }
 
 /// Where a tag's value comes from.
@@ -535,6 +560,6 @@ fn integer(value: impl itoa::Integer, suffix: &[u8; 1], out: &mut Vec<u8>) {
     out.extend_from_slice(suffix);
 }
 
-fn saturated(value: u64) -> i64 {
+pub(crate) fn saturated(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -13,6 +13,10 @@ impl Form {
     /// What `rate`, `increase` and `histogram_quantile` of VictoriaMetrics expect.
     pub const VICTORIAMETRICS: Self =
         Self { histogram: Buckets::Vmrange, counters: Counters::Cumulative };
+    /// What Prometheus' remote write is translated from.
+    pub const PROMETHEUS: Self = Self { histogram: Buckets::Typed, counters: Counters::Cumulative };
+    /// What OTLP is translated from.
+    pub const OTLP: Self = Self { histogram: Buckets::Typed, counters: Counters::Delta };
 }
 
 /// The buckets of a histogram.
@@ -25,6 +29,10 @@ pub enum Buckets {
     Le,
     /// A line per bucket that is not empty, with the tag `vmrange`.
     Vmrange,
+    /// As fields, on a line that says of itself what it is, for outputs that translate it ([`crate::typed`]): what
+    /// counts is unsigned (`1u`) and nothing else is; a histogram has its first bucket always; texts are left out;
+    /// `interval_ns` leads to the time of the tick before.
+    Typed,
 }
 
 /// What a counter says.
@@ -38,6 +46,14 @@ pub enum Counters {
 }
 
 impl Buckets {
+    /// All of them: those that can be configured come first.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("fields", Self::Fields),
+        ("le", Self::Le),
+        ("vmrange", Self::Vmrange),
+        ("typed", Self::Typed),
+    ];
+
     /// As in the configuration.
     pub const NAMED: [(&'static str, Self); 3] =
         [("fields", Self::Fields), ("le", Self::Le), ("vmrange", Self::Vmrange)];
@@ -46,7 +62,7 @@ impl Buckets {
     #[must_use]
     pub const fn tag(self) -> Option<&'static str> {
         match self {
-            Self::Fields => None,
+            Self::Fields | Self::Typed => None,
             Self::Le => Some("le"),
             Self::Vmrange => Some("vmrange"),
         }
@@ -56,7 +72,7 @@ impl Buckets {
     pub(crate) fn value(self, from: u64, below: Option<u64>) -> String {
         let below_text = |text: fn(u64) -> String| below.map_or("+Inf".to_owned(), text);
         match self {
-            Self::Fields => String::new(),
+            Self::Fields | Self::Typed => String::new(),
             Self::Le => below_text(|n| n.to_string()),
             Self::Vmrange => {
                 let from = if from == 0 { "0".to_owned() } else { scientific(from) };

@@ -2,7 +2,7 @@
 //! have summed up.
 //!
 //! A series is a measurement with its tags, as they stand on the wire. It is kept for [`KEPT`] after it was
-//! last seen.
+//! last seen, and as long as each tick has a line of it, however far apart ticks are.
 
 use crate::encode::Refused;
 use foldhash::fast::RandomState;
@@ -20,21 +20,27 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// What a series' counters have summed up, by the numbers that the encoder gave them; missing ones are 0.
 pub(crate) type Counted = SmallVec<[u64; 4]>;
 
-/// What is known of a series.
+/// What is known of a series: two cache lines, of which the second one is for those who sum up.
 #[derive(Debug)]
+#[repr(C, align(64))]
 struct Known {
     /// Measurement and tags; empty in a place that nobody has.
     key: Box<[u8]>,
     seen: Instant,
-    /// The tick in which it last had a line of the tick's time, and the schemas of those lines.
+    /// The tick in which it last had a line of the tick's time, and the schemas of those lines: mostly one.
     tick: u64,
-    schemas: SmallVec<[u32; 2]>,
-    /// The time of its last line of a tick.
-    time_ns: Option<i64>,
-    counted: Counted,
+    schema: u32,
     /// The place of the series whose line came behind its own; the next tick's is likely to do so too.
     next: u32,
+    #[expect(clippy::box_collection, reason = "nearly always nothing")]
+    more_schemas: Option<Box<Vec<u32>>>,
+    /// The time of its last line of a tick, or [`NEVER`].
+    time_ns: i64,
+    counted: Counted,
 }
+
+/// No line has this time: they are in and after 1970.
+const NEVER: i64 = i64::MIN;
 
 /// All of a plugin's.
 #[derive(Debug)]
@@ -94,10 +100,11 @@ impl Series {
         self.times[0].clear();
         if now.saturating_duration_since(self.swept) >= SWEEP {
             self.swept = now;
-            let (known, free) = (&mut self.known, &mut self.free);
+            let (known, free, tick) = (&mut self.known, &mut self.free, self.tick);
             self.places.retain(|place| {
                 let known = &mut known[*place as usize];
-                let keep = now.saturating_duration_since(known.seen) < KEPT;
+                let seen_lately = now.saturating_duration_since(known.seen) < KEPT;
+                let keep = seen_lately || known.tick + 1 >= tick;
                 if !keep {
                     known.vacate();
                     free.push(*place);
@@ -118,7 +125,7 @@ impl Series {
     ) -> Result<Entered, Refused> {
         let entered = self.place(key, cap)?;
         let known = &self.known[entered.place as usize];
-        if known.tick == self.tick && known.schemas.iter().any(|other| alike(*other, schema)) {
+        if known.tick == self.tick && known.schemas().any(|other| alike(other, schema)) {
             return Err(Refused::Duplicate);
         }
         Ok(entered)
@@ -127,7 +134,8 @@ impl Series {
     /// The time of its last line of a tick, if it had one, and what it has summed up.
     pub fn counted(&mut self, at: Entered) -> (Option<i64>, &mut Counted) {
         let known = &mut self.known[at.place as usize];
-        (known.time_ns, &mut known.counted)
+        let last_ns = (known.time_ns != NEVER).then_some(known.time_ns);
+        (last_ns, &mut known.counted)
     }
 
     /// A line of the tick's time was taken.
@@ -136,12 +144,12 @@ impl Series {
         self.last = place;
         let known = &mut self.known[place as usize];
         known.seen = self.now;
-        known.time_ns = Some(time_ns);
-        if known.tick != self.tick {
-            known.tick = self.tick;
-            known.schemas.clear();
+        known.time_ns = time_ns;
+        if known.tick == self.tick {
+            known.more_schemas.get_or_insert_default().push(schema);
+        } else {
+            (known.tick, known.schema, known.more_schemas) = (self.tick, schema, None);
         }
-        known.schemas.push(schema);
     }
 
     /// The line was refused: a new series that has none is forgotten.
@@ -207,11 +215,18 @@ impl Known {
             key: Box::default(),
             seen,
             tick: 0,
-            schemas: SmallVec::new(),
-            time_ns: None,
-            counted: Counted::new(),
+            schema: 0,
             next: 0,
+            more_schemas: None,
+            time_ns: NEVER,
+            counted: Counted::new(),
         }
+    }
+
+    /// Those of its lines of the tick in which it last had one.
+    fn schemas(&self) -> impl Iterator<Item = u32> {
+        let more = self.more_schemas.iter().flat_map(|more| more.iter().copied());
+        std::iter::once(self.schema).chain(more)
     }
 
     fn vacate(&mut self) {
@@ -288,6 +303,19 @@ mod tests {
         assert_eq!(series.len(), 1, "`b` was not seen for an hour");
         assert_eq!(take(&mut series, "c", 2, 1), Ok(1));
         assert_eq!(take(&mut series, "a", 2, 1), Ok(9));
+    }
+
+    #[test]
+    fn a_series_of_every_tick_is_kept_however_far_apart_ticks_are() {
+        let start = Instant::now();
+        let mut series = Series::new(start);
+        for (tick, sum) in [(0, 1), (1, 2), (2, 3)] {
+            series.begin(start + 2 * KEPT * tick);
+            assert_eq!(take(&mut series, "a", 2, 1), Ok(sum), "tick {tick}");
+        }
+        series.begin(start + 2 * KEPT * 3);
+        series.begin(start + 2 * KEPT * 4);
+        assert_eq!(series.len(), 0, "a tick had none of it");
     }
 
     #[test]

@@ -7,15 +7,17 @@ use crate::encode::{Refused, Schema, Tags};
 use crate::encoder::{Encoder, Page, Room};
 use crate::form::Form;
 use crate::read::{Line, Value};
-use crate::thin::{ACTIVITY, Thin};
+pub use crate::thin::ACTIVITY;
+use crate::thin::Thin;
 use log::Level;
 use plugin_api::Tick;
 use plugin_api::abi::{Ctx, Host, HostCtx, HostRef, NO_SCHEMA, Status, TICK_TIME, Val};
 use plugin_api::abi_stable::prefix_type::PrefixTypeTrait;
 use plugin_api::abi_stable::std_types::{RSlice, RStr};
 use plugin_api::describe::Table;
+use std::ops::AddAssign;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// How much a plugin may say in one tick.
@@ -34,13 +36,13 @@ impl Limits {
     pub const DEFAULT: Self = Self { lines: 10_000, bytes: 4 << 20, series: 10_000 };
 }
 
-/// Tables of this prefix are the SDK's reports about a plugin: they get the tag `plugin`, need no
-/// declaration, and have room of their own behind the plugin's cap, because they say what was lost.
+/// Tables of this prefix are the SDK's reports about a plugin: they get the tag `plugin`, need no declaration.
 const REPORTS: &str = "collector_";
-const REPORT_ROOM: Limits = Limits { lines: 256, bytes: 64 << 10, series: 1024 };
+/// The room that reports have behind the plugin's caps, because they say what was lost.
+pub const REPORT_ROOM: Limits = Limits { lines: 256, bytes: 64 << 10, series: 1024 };
 
 /// Reports that only the collector itself makes.
-const OWN_REPORTS: [&str; 5] = [
+pub(crate) const OWN_REPORTS: [&str; 5] = [
     "collector_plugin",
     "collector_output",
     "collector_output_url",
@@ -132,15 +134,43 @@ pub struct Dropped {
     pub series: u64,
 }
 
+impl Dropped {
+    /// All causes together.
+    #[must_use]
+    pub fn sum(self) -> u64 {
+        let Self { full, invalid, closed, duplicate, series } = self;
+        full + invalid + closed + duplicate + series
+    }
+}
+
+impl AddAssign for Dropped {
+    fn add_assign(&mut self, more: Self) {
+        self.full += more.full;
+        self.invalid += more.invalid;
+        self.closed += more.closed;
+        self.duplicate += more.duplicate;
+        self.series += more.series;
+    }
+}
+
+/// A plugin's books beside its lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// What was dropped since this was last asked.
+    pub dropped: Dropped,
+    /// Series that are kept: those with a line in the last hour.
+    pub series: u64,
+}
+
 /// Takes one plugin's rows.
 #[derive(Debug)]
-pub struct Sink {
-    terms: Terms,
-    state: Mutex<State>,
-}
+pub struct Sink(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
+    terms: Arc<Terms>,
+    /// The lines of the call are thrown away.
+    skip: bool,
     /// A call is under way.
     open: bool,
     schemas: Vec<Entry>,
@@ -165,21 +195,77 @@ struct Entry {
     logged: [bool; 3],
 }
 
-impl Sink {
-    /// Makes a sink for the rest of the process's life.
-    #[must_use]
-    pub fn leak(terms: Terms) -> &'static Self {
-        let state = State {
+impl Terms {
+    fn log(&self, level: Level, text: &str) {
+        (self.log)(&self.plugin, level, text);
+    }
+
+    fn prepare(
+        &self,
+        table: &str,
+        tags: &[RStr<'_>],
+        fields: &[RStr<'_>],
+    ) -> Result<Schema, String> {
+        let description =
+            self.tables.as_ref().and_then(|known| known.iter().find(|t| t.name == table));
+        let declared = self.tables.is_none() || description.is_some();
+        if OWN_REPORTS.contains(&table) {
+            return Err(format!("table `{table}` refused: it is the collector's own"));
+        }
+        let report = is_report(table);
+        if !declared && !report {
+            return Err(format!("table `{table}` refused: it is not in the plugin's description"));
+        }
+        let mut configured = self.tags.clone();
+        if report {
+            configured.insert("plugin".to_owned(), self.plugin.clone());
+        }
+        let tags: Vec<&str> = tags.iter().map(|t| t.as_str()).collect();
+        let fields: Vec<&str> = fields.iter().map(|f| f.as_str()).collect();
+        match description {
+            Some(table) => Schema::described(table, &tags, &fields, &configured, self.uint),
+            None if report => {
+                Schema::new(table, &tags, &fields, &configured, self.uint).map(Schema::counting)
+            }
+            None => Schema::new(table, &tags, &fields, &configured, self.uint),
+        }
+        .map_err(|error| format!("table `{table}` refused: {error:#}"))
+    }
+}
+
+impl State {
+    fn new(terms: Terms) -> Self {
+        Self {
+            encoder: Encoder::new(&terms.forms),
+            terms: Arc::new(terms),
+            skip: false,
             open: false,
             schemas: Vec::new(),
-            encoder: Encoder::new(&terms.forms),
             thin: Thin::default(),
             rows: 0,
             full: false,
             dropped: Dropped::default(),
             logs: 0,
-        };
-        Box::leak(Box::new(Self { terms, state: state.into() }))
+        }
+    }
+}
+
+impl Sink {
+    /// Makes a sink for the rest of the process's life.
+    #[must_use]
+    pub fn leak(terms: Terms) -> &'static Self {
+        Box::leak(Box::new(Self(State::new(terms).into())))
+    }
+
+    /// Begins anew with other terms, for the next instance of the same library: the library keeps what it got of this
+    /// sink, and logs by it.
+    pub fn renew(&self, terms: Terms) {
+        *self.state() = State::new(terms);
+    }
+
+    /// The next call's rows are thrown away: what it tells of is in lines of another instance.
+    pub fn skip_next(&self) {
+        self.state().skip = true;
     }
 
     /// What the plugin gets to know of it.
@@ -204,13 +290,20 @@ impl Sink {
     pub fn close(&self) -> Closed {
         let mut state = self.state();
         state.open = false;
+        state.skip = false;
         Closed { rows: std::mem::take(&mut state.rows), pages: state.encoder.take() }
     }
 
-    /// Series that are kept: those with a line in the last hour.
-    #[must_use]
-    pub fn series(&self) -> usize {
-        self.state().encoder.series()
+    /// Makes a call: rows are taken while it runs. It may push them by the [`HostCtx`] that it gets.
+    pub fn call<T>(&'static self, tick: &Tick, call: impl FnOnce(HostCtx) -> T) -> (Closed, T) {
+        self.open(*tick);
+        let answer = call(self.host());
+        (self.close(), answer)
+    }
+
+    /// What was dropped since this was last asked, and how many series there are.
+    pub fn take_tally(&self) -> Tally {
+        Tally { dropped: self.take_dropped(), series: self.state().encoder.series() as u64 }
     }
 
     /// What was dropped since this was last asked.
@@ -221,15 +314,21 @@ impl Sink {
     /// The plugin's caps.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        self.terms.limits
+        self.state().terms.limits
+    }
+
+    /// Counts rows that the host itself could not let in on the plugin's behalf.
+    pub fn count_dropped(&self, rows: Dropped) {
+        self.state().dropped += rows;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing that panics here is known; a line would be whole or not there.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn schema(&self, table: &str, tags: &[RStr<'_>], fields: &[RStr<'_>]) -> u32 {
+    /// The number of a table with these tags and fields, or [`NO_SCHEMA`] after logging why it is refused.
+    pub fn schema(&self, table: &str, tags: &[RStr<'_>], fields: &[RStr<'_>]) -> u32 {
         let names = || tags.iter().chain(fields).map(|name| name.as_str());
         let mut state = self.state();
         let known = |e: &Entry| e.table == table && names().eq(e.names.iter().map(String::as_str));
@@ -237,9 +336,9 @@ impl Sink {
             Some(id) => id,
             None if state.schemas.len() == MAX_SCHEMAS => return NO_SCHEMA,
             None => {
-                let schema = self.prepare(table, tags, fields);
+                let schema = state.terms.prepare(table, tags, fields);
                 if let Err(why) = &schema {
-                    (self.terms.log)(&self.terms.plugin, Level::Error, why);
+                    state.terms.log(Level::Error, why);
                 }
                 let schema = schema.ok().map(|schema| state.encoder.add(table, schema));
                 state.schemas.push(Entry {
@@ -255,39 +354,11 @@ impl Sink {
         if state.schemas[id].schema.is_some() { id as u32 } else { NO_SCHEMA }
     }
 
-    fn prepare(
-        &self,
-        table: &str,
-        tags: &[RStr<'_>],
-        fields: &[RStr<'_>],
-    ) -> Result<Schema, String> {
-        let terms = &self.terms;
-        let description =
-            terms.tables.as_ref().and_then(|known| known.iter().find(|t| t.name == table));
-        let declared = terms.tables.is_none() || description.is_some();
-        let report = is_report(table) && !OWN_REPORTS.contains(&table);
-        if !declared && !report {
-            return Err(format!("table `{table}` refused: it is not in the plugin's description"));
-        }
-        let mut configured = terms.tags.clone();
-        if report {
-            configured.insert("plugin".to_owned(), terms.plugin.clone());
-        }
-        let tags: Vec<&str> = tags.iter().map(|t| t.as_str()).collect();
-        let fields: Vec<&str> = fields.iter().map(|f| f.as_str()).collect();
-        match description {
-            Some(table) => Schema::described(table, &tags, &fields, &configured, terms.uint),
-            None if report => {
-                Schema::new(table, &tags, &fields, &configured, terms.uint).map(Schema::counting)
-            }
-            None => Schema::new(table, &tags, &fields, &configured, terms.uint),
-        }
-        .map_err(|error| format!("table `{table}` refused: {error:#}"))
-    }
-
-    fn row(&self, id: u32, tags: &[RStr<'_>], fields: &[Val<'_>], time_ns: i64) -> Status {
+    /// Takes a row, if it can, at its own time or [`TICK_TIME`]; one that it cannot take is counted.
+    pub fn row(&self, id: u32, tags: &[RStr<'_>], fields: &[Val<'_>], time_ns: i64) -> Status {
         let mut state = self.state();
-        let State { open, schemas, encoder, thin, rows, full, dropped, .. } = &mut *state;
+        let State { terms, skip, open, schemas, encoder, thin, rows, full, dropped, .. } =
+            &mut *state;
         if !*open {
             dropped.closed += 1;
             return Status::CLOSED;
@@ -298,7 +369,10 @@ impl Sink {
             dropped.invalid += 1;
             return Status::INVALID;
         };
-        let mut cap = self.terms.limits;
+        if *skip {
+            return Status::OK;
+        }
+        let mut cap = terms.limits;
         if *report {
             cap.lines = cap.lines.saturating_add(REPORT_ROOM.lines);
             cap.bytes = cap.bytes.saturating_add(REPORT_ROOM.bytes);
@@ -312,7 +386,7 @@ impl Sink {
         let mut covered_ns = encoder.tick().elapsed_ns;
         let mut thinned = None;
         if *report && time_ns == TICK_TIME {
-            match self.terms.reports {
+            match terms.reports {
                 Reports::Off => return Status::OK,
                 Reports::Full => {}
                 Reports::Brief => match thin.row(id, names, tags, fields, covered_ns) {
@@ -344,23 +418,23 @@ impl Sink {
         if !std::mem::replace(said, true) {
             let tags = tagged(names, tags);
             let text = format!("a row of `{table}`{tags} refused: {why} (said once per table)");
-            (self.terms.log)(&self.terms.plugin, Level::Warn, &text);
+            terms.log(Level::Warn, &text);
         }
         status
     }
 
-    fn log(&self, level: Level, text: &str) {
+    /// Logs a text under the plugin's name; not without end.
+    pub fn log(&self, level: Level, text: &str) {
         if level > log::max_level() {
             return;
         }
         let mut state = self.state();
         state.logs = state.logs.saturating_add(1);
-        let count = state.logs;
+        let (count, terms) = (state.logs, Arc::clone(&state.terms));
         drop(state);
         match count {
-            ..=MAX_LOGS => (self.terms.log)(&self.terms.plugin, level, text),
-            c if c == MAX_LOGS + 1 => (self.terms.log)(
-                &self.terms.plugin,
+            ..=MAX_LOGS => terms.log(level, text),
+            c if c == MAX_LOGS + 1 => terms.log(
                 Level::Warn,
                 &format!("more than {MAX_LOGS} texts in one tick: silent until the next call"),
             ),
@@ -416,7 +490,7 @@ extern "C" fn schema(
         let mut names = std::iter::once(&table).chain(&*tags).chain(&*fields);
         if names.any(|name| str::from_utf8(name.as_rslice().as_slice()).is_err()) {
             let text = "a table refused: its name, or that of a tag or field, is not UTF-8";
-            (sink.terms.log)(&sink.terms.plugin, Level::Error, text);
+            sink.state().terms.log(Level::Error, text);
             return NO_SCHEMA;
         }
         sink.schema(table.as_str(), tags.as_slice(), fields.as_slice())

@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, Hasher};
 /// A row is sent at the latest so many ticks after the one before.
 const EVERY: u64 = 10;
 /// Counters of what goes on, not of what went wrong.
-pub(crate) const ACTIVITY: [&str; 3] = ["runs", "run_ns", "keys"];
+pub const ACTIVITY: [&str; 5] = ["runs", "run_ns", "keys", "lines_called", "lines_sent"];
 /// Rows that are kept; more are sent as they come.
 const MOST: usize = 1024;
 

@@ -94,6 +94,9 @@ pub struct HostCtx {
 /// What init, call and deinit answer: nothing, or a text that says why.
 pub type Answer = RResult<(), RBoxError>;
 
+/// How the text of an answer begins when the plugin has panicked: the answer itself has no kind of its own.
+pub const PANICKED: &str = "panic at ";
+
 /// A plugin's root module: three verbs and a description. Append only.
 #[repr(C)]
 #[derive(StableAbi)]
@@ -109,6 +112,10 @@ pub struct PluginModule {
     #[sabi(last_prefix_field)]
     pub deinit: extern "C" fn() -> Answer,
 }
+
+/// A byte in the file's symbol table: 1 where the plugin is to run in a process of its own ([`crate::Plugin::ISOLATED`]).
+/// A file without it does not ask for one.
+pub const ISOLATED_SYMBOL: &str = "collector_plugin_isolated";
 
 impl RootModule for PluginRef {
     declare_root_module_statics! {PluginRef}

@@ -72,13 +72,26 @@ pub struct PluginOption {
     /// A value of another JSON type that is allowed too: a size is a text, or a number of bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub also: Option<serde_json::Value>,
+    /// What the plugin's thread needs when it has another value than its default, as in
+    /// [`Description::capabilities`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
 }
 
 impl PluginOption {
     /// Its type behind `must be`: `a whole number (1 to 1000)`, `true or false`.
     #[must_use]
     pub fn expected(&self) -> String {
-        crate::options::with_article(&self.kind)
+        with_article(&self.kind)
+    }
+}
+
+/// `a whole number`, `an optional text`, `true or false`.
+pub(crate) fn with_article(kind: &str) -> String {
+    match kind {
+        _ if kind.starts_with("true") => kind.to_owned(),
+        _ if kind.starts_with(['a', 'e', 'i', 'o', 'u']) => format!("an {kind}"),
+        _ => format!("a {kind}"),
     }
 }
 

@@ -16,6 +16,14 @@ pub trait Plugin: Sized + Send + 'static {
     /// users' processes. The collector gives up what no plugin asks for.
     const CAPABILITIES: &'static [&'static str] = &[];
 
+    /// The same for options, each with its name: the thread holds it where the configuration sets that option to
+    /// something else than its default.
+    const OPTION_CAPABILITIES: &'static [(&'static str, &'static str)] = &[];
+
+    /// Whether it runs in a process of its own where the configuration does not say (`isolation`): for a tool that
+    /// parses what other programs bring, such as ELF files. A hostile one then costs this tool only.
+    const ISOLATED: bool = false;
+
     /// Loads and attaches. The error becomes the plugin's reason in `collector_plugin`, so it says what
     /// was attempted, on what, and what to do.
     fn init(options: Self::Options) -> Result<Self>;

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
@@ -14,14 +15,45 @@ const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
 /// not say.
 #[must_use]
 pub fn missing() -> Option<String> {
-    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
+    let effective = effective()?;
     // Distributions take CAP_BPF back into older kernels, so the version does not tell.
     let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok()?.trim().parse().ok()?;
     let namespace = fs::read_link("/proc/self/ns/user");
     let initial = namespace.map_or(true, |link| link.as_os_str() == INITIAL_USER_NAMESPACE);
     missing_of(effective, last, initial)
+}
+
+/// Whether this thread may take CAP_SYS_ADMIN and has not: the collector starts a plugin without it first, and
+/// once more with it where the kernel wants it for perf events.
+#[must_use]
+pub fn spares_sys_admin() -> bool {
+    let has = |set| capabilities(set).is_some_and(|set| set >> CAP_SYS_ADMIN & 1 == 1);
+    has("CapPrm:") && !has("CapEff:")
+}
+
+/// Whether something failed for want of descriptors, as the errors of the kernel and of libbpf name it. Then neither
+/// more privileges nor another way help, and the next try may find enough.
+#[must_use]
+pub fn is_short_of_files(reason: &str) -> bool {
+    ["EMFILE", "ENFILE", "oo many open files"].iter().any(|word| reason.contains(word))
+}
+
+/// Whether this thread may configure the network, which programs of cgroups take (`is_net_admin_prog_type`); true
+/// when /proc does not say.
+#[must_use]
+pub fn has_net_admin() -> bool {
+    effective().is_none_or(|held| held >> CAP_NET_ADMIN & 1 == 1 || held >> CAP_SYS_ADMIN & 1 == 1)
+}
+
+fn effective() -> Option<u64> {
+    capabilities("CapEff:")
+}
+
+/// One of this thread's sets.
+fn capabilities(set: &str) -> Option<u64> {
+    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
+    let set = status.lines().find_map(|line| line.strip_prefix(set))?;
+    u64::from_str_radix(set.trim(), 16).ok()
 }
 
 /// `last` is the last capability that the kernel knows.

@@ -3,7 +3,7 @@
 //! Every entry runs under `catch_unwind` here, inside the plugin: a panic that leaves a shared library
 //! aborts the process, whatever the host tries to catch.
 
-use crate::abi::{Answer, HostCtx};
+use crate::abi::{Answer, HostCtx, PANICKED};
 use crate::describe::Description;
 use crate::{Lines, Options, Plugin, Result, TableDef, Tick, anyhow};
 use abi_stable::std_types::{RBoxError, RResult, RStr};
@@ -97,7 +97,7 @@ fn guard(entry: impl FnOnce() -> Result<()>) -> Answer {
                 .unwrap_or_else(|| "no message".to_owned());
             std::mem::forget(payload); // its drop could panic again
             let place = PANIC_AT.take();
-            RResult::RErr(RBoxError::from_fmt(&format_args!("panic at {place}: {text}")))
+            RResult::RErr(RBoxError::from_fmt(&format_args!("{PANICKED}{place}: {text}")))
         }
     }
 }
@@ -134,7 +134,11 @@ pub fn describe<P: Plugin>(
     text: &str,
     tables: &[&TableDef],
 ) -> RStr<'static> {
-    let options = P::Options::describe();
+    let mut options = P::Options::describe();
+    for (name, capability) in P::OPTION_CAPABILITIES {
+        let named = options.iter_mut().filter(|option| option.name == *name);
+        named.for_each(|option| option.capabilities.push((*capability).to_owned()));
+    }
     let description = Description::new(name, version, text, tables, options, P::CAPABILITIES);
     RStr::from_str(Box::leak(description.to_json().into_boxed_str()))
 }
@@ -188,6 +192,10 @@ macro_rules! export_plugin {
                         library::CheckTypeLayout::Yes,
                     )
                 };
+            // The collector reads it from the file, before anything of the library runs.
+            // SAFETY: as above; `plugin_api::abi::ISOLATED_SYMBOL` is no other item's name.
+            #[unsafe(export_name = "collector_plugin_isolated")]
+            static ISOLATED: u8 = <$plugin as $crate::Plugin>::ISOLATED as u8;
         };
     };
 }

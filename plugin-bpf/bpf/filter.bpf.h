@@ -4,6 +4,7 @@
  *
  *   filter_task(task)      whether a task is wanted; needs the kernel's BTF
  *   filter_current()       the same for whoever runs now; needs none
+ *   filter_process()       that without the cgroup, for programs that are attached to it
  *   filter_is_set()        false: every task is wanted
  *   task_cgroup_id(task)   the id of its cgroup, for plugin_bpf::group::Cgroups
  *   task_pidns(task)       its pid namespace, as in /proc/PID/ns/pid
@@ -125,6 +126,15 @@ static __always_inline bool filter_task(struct task_struct *task)
 	return !unity_filter.cgroup || unity_in_cgroup(task);
 }
 
+static __always_inline bool filter_process(void)
+{
+	if (unity_filter.except && unity_filter.except == bpf_get_current_pid_tgid() >> 32)
+		return false;
+	if (unity_filter.tgids && !unity_is_listed_tgid(bpf_get_current_pid_tgid() >> 32))
+		return false;
+	return !unity_filter.comms || unity_is_listed_comm(current_comm());
+}
+
 /*
  * Whether the tool looks at whoever runs now, for programs that run in process context: system calls,
  * uprobes. Needs no BTF of the kernel. A cgroup needs Linux 5.14 (95b861a7935b "bpf: Allow
@@ -133,14 +143,9 @@ static __always_inline bool filter_task(struct task_struct *task)
  */
 static __always_inline bool filter_current(void)
 {
-	if (unity_filter.except && unity_filter.except == bpf_get_current_pid_tgid() >> 32)
-		return false;
-	if (unity_filter.tgids && !unity_is_listed_tgid(bpf_get_current_pid_tgid() >> 32))
-		return false;
-	if (unity_filter.comms && !unity_is_listed_comm(current_comm()))
-		return false;
-	return !unity_filter.cgroup ||
-	       bpf_get_current_ancestor_cgroup_id(unity_filter.cgroup_level) == unity_filter.cgroup;
+	return filter_process() && (!unity_filter.cgroup ||
+				    bpf_get_current_ancestor_cgroup_id(unity_filter.cgroup_level) ==
+					    unity_filter.cgroup);
 }
 
 #endif

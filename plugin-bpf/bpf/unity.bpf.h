@@ -8,6 +8,7 @@
  *   HISTOGRAMS(name, K, n, div)       a histogram per key     histograms_add(cut, &name, &key, value)
  *   TABLE(name, K, V, n)              values of unknown keys  table_at(cut, &name, &key), table_add(..)
  *   STACKS(name, n)                   call stacks             stacks_add(cut, ctx, &name, flags)
+ *   STACK_STORE(name, n)              call stacks that stay   stack_store_add(ctx, &name, flags)
  *   PAIRS(name, K, V, n)              begin and end           pairs_begin(&name, &key, &value), ..
  *   CPU_PAIRS(name, n)                the same on a CPU       cpu_pairs_begin(&name, i, now), ..
  *   EVENTS(name, T, bytes)            single events           events_emit(ctx, &name, &event), ..
@@ -29,8 +30,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
-char LICENSE[] SEC("license") = "Dual MIT/GPL";
-
+#include "unity/license.h"
 #include "unity/base.h"
 #include "unity/cut.h"
 #include "unity/counters.h"

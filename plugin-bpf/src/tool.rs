@@ -1,6 +1,6 @@
 //! A tool: what it observes and how a cut becomes rows. All else is done here.
 
-use crate::attach::{Attached, Hooks, attach};
+use crate::attach::{Attached, Hooks, Trial, attach};
 use crate::exact::banks::Banks;
 use crate::exact::cut::{Cut, Flip};
 use crate::exact::losses::Losses;
@@ -9,7 +9,7 @@ use crate::map_report::MapReport;
 use crate::object::{
     Code, Lent, Loaded, Maps, Object, PieceDef, ProgramDef, Settings, Setup, rodata,
 };
-use plugin_api::{Lines, Options, Plugin, Result, Tick, anyhow, bail};
+use plugin_api::{Context as _, Lines, Options, Plugin, Result, Tick, anyhow, bail};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,12 @@ pub trait Tool: Sized + Send + 'static {
     /// What it needs beside `CAP_BPF` and `CAP_PERFMON`: see [`Plugin::CAPABILITIES`].
     const CAPABILITIES: &'static [&'static str] = &[];
 
+    /// What an option needs: see [`Plugin::OPTION_CAPABILITIES`].
+    const OPTION_CAPABILITIES: &'static [(&'static str, &'static str)] = &[];
+
+    /// Whether it runs in a process of its own where the configuration does not say: see [`Plugin::ISOLATED`].
+    const ISOLATED: bool = false;
+
     /// Makes the tool's own state, and sets constants and sizes of the program before it is loaded.
     ///
     /// # Errors
@@ -32,6 +38,19 @@ pub trait Tool: Sized + Send + 'static {
     /// What it observes. Without it, each name in front of a known kind is a hook (see [`crate::Hook`]).
     fn hooks(&self) -> Hooks {
         Hooks::by_name(&<Self::Object as ObjectSet>::programs())
+    }
+
+    /// Fills maps, and tries out what is attached, once before the first tick. Where a program turns out not to
+    /// work, its hook falls to its next way, and this is called again.
+    ///
+    /// # Errors
+    /// The tool cannot start; says why.
+    fn begin(
+        &mut self,
+        _attached: &Attached,
+        _maps: &mut <Self::Object as ObjectSet>::Maps,
+    ) -> Result<Trial> {
+        Ok(Trial::Passed)
     }
 
     /// Looks after links that come and go ([`crate::Links`]), at every tick before the cut.
@@ -137,6 +156,8 @@ impl<T: Tool> Plugin for Running<T> {
     type Options = T::Options;
 
     const CAPABILITIES: &'static [&'static str] = T::CAPABILITIES;
+    const OPTION_CAPABILITIES: &'static [(&'static str, &'static str)] = T::OPTION_CAPABILITIES;
+    const ISOLATED: bool = T::ISOLATED;
 
     fn init(options: T::Options) -> Result<Self> {
         Self::start(options)
@@ -181,10 +202,14 @@ impl<T: Tool> Running<T> {
     /// Its options are wrong, or no way to attach works; says each and why.
     fn start(options: T::Options) -> Result<Self> {
         let codes = T::Object::codes();
-        let (tool, settings) = open::<T>(options)?;
+        let (mut tool, settings) = open::<T>(options)?;
         let kind = settings.iter().find_map(|settings| settings.cut);
         let kind = kind.unwrap_or_else(CutKind::of_this_kernel);
-        let attached = attach(&codes, &settings, &tool.hooks(), kind)?;
+        let (hooks, mut maps) = (tool.hooks(), None);
+        let attached = attach(&codes, &settings, &hooks, kind, &mut |attached| {
+            let maps = maps.insert(T::Object::maps(attached.objects())?);
+            tool.begin(attached, maps)
+        })?;
         let objects = attached.objects();
         let cells = objects.iter().find_map(|object| object.map("unity_cut"));
         let cut = cells.map(|map| Banks::of(&map)).transpose()?;
@@ -192,7 +217,7 @@ impl<T: Tool> Running<T> {
             object.map("unity_lost").map(|map| Ok(Losses::new(Banks::of(&map)?))).transpose()
         });
         Ok(Self {
-            maps: T::Object::maps(objects)?,
+            maps: maps.context("a tool begins once it is attached")?,
             cut: cut.map(|cells| Cut::new(cells, kind, attached.is_sleepable())),
             losses: losses.collect::<Result<_>>()?,
             report: MapReport::default(),

@@ -4,7 +4,7 @@ use crate::exact::CutKind;
 use crate::object::{Code, Failure, Settings, Terms, processed};
 use crate::tool::{ObjectSet as _, Tool, open};
 use plugin_api::{Options, Result};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Prints a line `VERIFIED: KERNEL PLUGIN PROGRAM COUNT` for each program, `6.12 runqlat switch_btf 182`; with
 /// `- REASON` in place of the count where the kernel does not take it.
@@ -25,11 +25,16 @@ pub fn print<T: Tool>(plugin: &str) {
     let mut refused = Vec::new();
     let codes = T::Object::codes();
     for (object, code) in codes.iter().enumerate() {
+        let mut different: Vec<&Settings> = Vec::new();
+        for of_object in settings.iter().map(|objects| &objects[object]) {
+            if !different.contains(&of_object) {
+                different.push(of_object);
+            }
+        }
+        let mut largest = largest(code, &different);
         for program in code.programs {
-            let counts = settings.iter().map(|objects| count(code, program.name, &objects[object]));
-            let largest: Result<Vec<u64>, _> = counts.collect();
-            let told = match largest.map(|counts| counts.into_iter().max()) {
-                Ok(count) => count.unwrap_or_default().to_string(),
+            let told = match largest.remove(program.name).unwrap_or(Ok(0)) {
+                Ok(count) => count.to_string(),
                 Err(failure) => {
                     let reason = failure.reason.replace('\n', "; ");
                     refused.push(reason.clone());
@@ -49,16 +54,82 @@ fn settings_of<T: Tool>(json: &str) -> Result<Vec<Settings>> {
     Ok(open::<T>(T::Options::from_json(json)?)?.1)
 }
 
+type Counts = BTreeMap<&'static str, Result<u64, Failure>>;
+
+/// The largest count of each program, or why the kernel does not take it with one of the settings.
+fn largest(code: &'static Code, settings: &[&Settings]) -> Counts {
+    let mut all: Counts = code.programs.iter().map(|program| (program.name, Ok(0))).collect();
+    for settings in settings {
+        // Those of one kind, as they are loaded for a tool.
+        let mut kinds: BTreeMap<&str, BTreeSet<&'static str>> = BTreeMap::new();
+        for (name, _) in all.iter().filter(|(_, count)| count.is_ok()) {
+            kinds.entry(kind(name)).or_default().insert(name);
+        }
+        for (name, count) in kinds.into_values().flat_map(|wanted| counts(code, wanted, settings)) {
+            let largest = all.entry(name).or_insert(Ok(0));
+            if let (Ok(largest), Ok(count)) = (&mut *largest, &count) {
+                *largest = (*largest).max(*count);
+            } else {
+                *largest = count;
+            }
+        }
+    }
+    all
+}
+
+/// `uprobe` of `malloc_uprobe`, and of `malloc_uprobe_2`.
+fn kind(program: &str) -> &str {
+    let mut words = program.rsplit('_');
+    words.find(|word| word.parse::<u32>().is_err()).unwrap_or(program)
+}
+
+/// Loads them together, less those that the kernel refuses: to read the object and the kernel's types takes an emulated
+/// machine most of a second.
+fn counts(code: &'static Code, mut wanted: BTreeSet<&'static str>, settings: &Settings) -> Counts {
+    let mut all = Counts::new();
+    while !wanted.is_empty() {
+        match load(code, &wanted, settings, false) {
+            Ok(counts) => {
+                let count = |name| counts.get(name).copied().unwrap_or(0);
+                all.extend(
+                    std::mem::take(&mut wanted).into_iter().map(|name| (name, Ok(count(name)))),
+                );
+            }
+            Err(failure) => {
+                let named =
+                    wanted.iter().copied().find(|name| failure.program.as_deref() == Some(name));
+                if let Some(refused) = named {
+                    wanted.remove(refused);
+                    all.insert(refused, count(code, refused, settings));
+                    continue;
+                }
+                // Nobody knows whose fault it is.
+                let one = |name| (name, count(code, name, settings));
+                all.extend(std::mem::take(&mut wanted).into_iter().map(one));
+            }
+        }
+    }
+    all
+}
+
 fn count(code: &'static Code, program: &'static str, settings: &Settings) -> Result<u64, Failure> {
     let programs = BTreeSet::from([program]);
-    let cut = settings.cut.unwrap_or_else(CutKind::of_this_kernel);
-    let terms =
-        |without_btf| Terms { programs: &programs, settings, cut, cells: None, without_btf };
-    match processed(code, &terms(false)) {
+    let counts = match load(code, &programs, settings, false) {
         // As when it is attached: perhaps for want of the kernel's BTF.
-        Err(Failure { program: None, .. }) => processed(code, &terms(true)),
+        Err(Failure { program: None, .. }) => load(code, &programs, settings, true),
         result => result,
-    }
+    };
+    counts.map(|counts| counts.values().sum())
+}
+
+fn load(
+    code: &'static Code,
+    programs: &BTreeSet<&'static str>,
+    settings: &Settings,
+    without_btf: bool,
+) -> Result<BTreeMap<String, u64>, Failure> {
+    let cut = settings.cut.unwrap_or_else(CutKind::of_this_kernel);
+    processed(code, &Terms { programs, settings, cut, cells: None, without_btf })
 }
 
 /// The running kernel's version without its patch level: `6.12`.

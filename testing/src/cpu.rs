@@ -53,6 +53,20 @@ pub fn is_guest() -> bool {
     fs::read_to_string("/etc/os-release").is_ok_and(|text| text.contains("ID=guest"))
 }
 
+/// Whether a test that takes long in an emulator, and that is the same on all kernels, is left to others: `cargo xtask
+/// test` then has it on the live kernel, the oldest and the newest. This says so as a line that it counts; the test
+/// returns.
+#[must_use]
+pub fn is_left_to_others() -> bool {
+    let left = std::env::var_os("COLLECTOR_BETWEEN").is_some();
+    if left {
+        println!(
+            "SKIPPED: takes long in an emulator: on the live kernel, the oldest and the newest"
+        );
+    }
+    left
+}
+
 /// The switch of CPU 1. Dropped, it puts the CPU online again.
 pub struct Switch(());
 

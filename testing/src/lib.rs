@@ -29,10 +29,16 @@ mod cgroup;
 pub mod counts;
 pub mod cpu;
 pub mod drive;
+mod folder;
 pub mod irq_off;
+pub mod link;
+pub mod netns;
 pub mod process;
 mod program;
+pub mod tcp;
+pub mod terminal;
 mod tracepoint;
+pub mod unharmed;
 mod ways;
 
 use line_encoder::encode::Tags;
@@ -47,12 +53,13 @@ use plugin_api::{Error, Plugin, Result, Tick};
 use std::cell::RefCell;
 use std::panic::{set_hook, take_hook};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use cgroup::Moved;
+pub use folder::Folder;
 pub use line_encoder::read::{Line, Value};
 pub use line_encoder::sink::Dropped;
-pub use program::{RawProgram, fill, held, map_bytes};
+pub use program::{RawProgram, fill, held, keys, map_bytes};
 pub use tracepoint::Tracepoint;
 pub use ways::ways;
 
@@ -136,11 +143,25 @@ impl<P: Plugin> Harness<P> {
     /// # Errors
     /// As [`Harness::call`].
     pub fn call_at(&mut self, tick: &Tick) -> Result<Vec<Line>> {
-        self.sink.open(*tick);
-        let answer = result(self.slot.call(tick, self.sink.host()));
-        let closed = self.sink.close();
-        answer?;
+        let (closed, answer) = self.sink.call(tick, |host| self.slot.call(tick, host));
+        result(answer)?;
         read(&closed.into_only())
+    }
+
+    /// Ticks until the lines are so, and gives the last ones.
+    ///
+    /// # Panics
+    /// They are not within 20 s: `what` says what they should be.
+    pub fn until(&mut self, what: &str, is_so: impl Fn(&[Line]) -> bool) -> Vec<Line> {
+        let since = Instant::now();
+        loop {
+            let lines = self.call().expect("a tick");
+            if is_so(&lines) {
+                return lines;
+            }
+            assert!(since.elapsed() < Duration::from_secs(20), "{what}: {lines:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Rows that became no line since this was last asked.

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::RawFd;
 
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
@@ -32,7 +33,7 @@ struct GetInfo {
     info: u64,
 }
 
-/// The same for BPF_MAP_UPDATE_ELEM.
+/// The same for BPF_MAP_UPDATE_ELEM, and for BPF_MAP_GET_NEXT_KEY, whose next key is in the place of the value.
 #[repr(C)]
 struct Update {
     fd: u64,
@@ -118,6 +119,28 @@ pub fn fill(map: &str) {
         bpf(BPF_MAP_UPDATE_ELEM, &mut Update { fd: fd as u64, key, value, flags: 0 }) >= 0
     };
     assert!((0..=entries).any(|i| !is_added(u32::MAX - i)), "{map} has no bound");
+}
+
+/// How many keys a map of this process has, the one that was made last under this name. Do not use it when its tool
+/// has ended.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn keys(map: &str) -> usize {
+    let (fd, info) = newest("bpf-map", MAP_NAME, map);
+    let size = u32::from_ne_bytes(std::array::from_fn(|i| info[MAP_SIZES + i])) as usize;
+    let (mut key, mut next) = (None::<Vec<u8>>, vec![0_u8; size]);
+    for n in 0.. {
+        let before = key.as_ref().map_or(0, |key| key.as_ptr() as u64);
+        let after = next.as_mut_ptr() as u64;
+        let mut walk = Update { fd: fd as u64, key: before, value: after, flags: 0 };
+        if bpf(BPF_MAP_GET_NEXT_KEY, &mut walk) < 0 {
+            return n;
+        }
+        key = Some(next.clone());
+    }
+    unreachable!("a map has an end")
 }
 
 /// Descriptor and `info` of the object of this process that was made last under a name, of which the kernel keeps

@@ -4,6 +4,7 @@
 #include "filter.bpf.h"
 #include "kernel/irq.h"
 #include "kernel/mm.h"
+#include "kernel/connect.h"
 #include "kernel/sock.h"
 #include "kernel/timer.h"
 
@@ -37,6 +38,8 @@ struct {
 	struct vfsmount vfsmount;
 	struct path path;
 	struct file file;
+	struct fdtable fdtable;
+	struct files_struct files_struct;
 	struct filename filename;
 	struct open_how open_how;
 	struct linux_binprm linux_binprm;
@@ -72,6 +75,7 @@ struct {
 	struct inet_sock inet_sock;
 	struct inet_connection_sock inet_connection_sock;
 	struct tcp_sock tcp_sock;
+	struct msghdr msghdr;
 } sock_types;
 
 struct {

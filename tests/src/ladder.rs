@@ -44,6 +44,10 @@ choice! {
         Argument = "argument",
         /// The kernel's iterator of tasks.
         Tasks = "tasks",
+        /// A hook of which the tool finds out that its best way never runs.
+        Trial = "trial",
+        /// The same of its last way.
+        Idle = "idle",
         /// A program that no hook names.
         Forgotten = "forgotten",
         /// A hook that no program has.
@@ -82,6 +86,8 @@ impl Tool for Ladder {
         let with = |hook| Hooks::all(working().into_iter().chain([hook])).without_others();
         match self.asked {
             Asked::Working => Hooks::all(working()).without_others(),
+            Asked::Trial => Hooks::all([Hook::of("rename")]).without_others(),
+            Asked::Idle => Hooks::all([Hook::of("rename").only("raw")]).without_others(),
             Asked::Optional => with(Hook::of("guess").optional()),
             Asked::Needed => with(Hook::of("guess")),
             Asked::Or => {
@@ -101,6 +107,21 @@ impl Tool for Ladder {
                 .without(&["call_kretprobe", "tasks_iter"])
                 .without(&["prctl_exit_tp", "prctl_enter_tp", "no_argument_tp"]),
             Asked::Unknown => Hooks::all([Hook::of("nothing")]),
+        }
+    }
+
+    fn begin(&mut self, attached: &Attached, maps: &mut skel::Maps) -> Result<Trial> {
+        let has = |name| attached.programs().iter().any(|program| program.name() == name);
+        match self.asked {
+            Asked::Trial if has("rename_btf") => Ok(Trial::Failed("rename_btf", "asleep".into())),
+            Asked::Trial => {
+                let named = std::thread::Builder::new().name("trial".into()).spawn(|| ());
+                named?.join().map_err(|_| anyhow!("it panicked"))?;
+                ensure!(maps.seen.take_now().renames == 1, "the trial was not seen");
+                Ok(Trial::Passed)
+            }
+            Asked::Idle => Ok(Trial::Failed("rename_raw", "asleep".into())),
+            _ => Ok(Trial::Passed),
         }
     }
 

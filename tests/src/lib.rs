@@ -1,29 +1,49 @@
 //! Shared by the tests of the whole and the benchmarks.
 //!
 //! For delivery: [`running`] is the collector with a [`load`] of which every line is known, also when it has
-//! [`arrived`], [`servers`] the databases that people run, [`contract`] those that cannot be had as a package,
-//! [`database`] any of them, [`readers`] what listens on sockets, and [`faults`] what goes wrong in between.
+//! [`arrived`], [`servers`] the databases that people run, [`contract`] and [`receiver`] those that cannot be had as a package,
+//! [`database`] any of them, [`readers`] what listens on sockets, and [`faults`] what goes wrong in between. [`replace`]: a plugin that is
+//! replaced all the time.
 //!
-//! For what authors do: [`tree`] is a copy of the repository.
+//! [`engines`] stand for servers that cannot be had: they check what is asked of them.
+//!
+//! [`browser`] shows the page, [`tmux`] a terminal, [`pictures`] keeps what was seen, [`written`] counts the lines of a file that grows, [`waits`] are numbers that are known, and [`same`] compares what all receivers have counted.
+//!
+//! For fleets: [`fleet`] has the ready files.
+//!
+//! For what authors do: [`tree`] is a copy of the repository. For what the manuals say: [`documents`].
 
 pub mod arrived;
+pub mod browser;
 pub mod calls;
 pub mod contract;
 pub mod database;
+pub mod documents;
+pub mod engines;
 pub mod exact;
+pub mod family;
 pub mod faults;
+pub mod fleet;
 pub mod http;
 pub mod ladder;
 pub mod links;
 pub mod load;
 pub mod pair;
+pub mod pictures;
 pub mod port;
 pub mod readers;
+pub mod receiver;
+pub mod replace;
 pub mod running;
+pub mod same;
 pub mod servers;
+pub mod tmux;
+pub mod trap;
 pub mod tree;
 pub mod user;
 pub mod wait;
+pub mod waits;
+pub mod written;
 
 use collector::read::Line;
 

@@ -52,6 +52,22 @@ impl Home {
         home
     }
 
+    /// With copies of tools of the install tree: the tool, and what the copy is called.
+    ///
+    /// # Panics
+    /// There is no install tree, or not such a tool.
+    #[must_use]
+    pub fn with_copies(tools: &[(&str, &str)]) -> Self {
+        let home = Self(tempfile::tempdir().expect("a folder"));
+        let (from, to) = (dist().join("plugins"), home.path("plugins"));
+        fs::create_dir(&to).expect("a folder for the plugins");
+        for (tool, name) in tools {
+            let file = from.join(format!("lib{tool}.so"));
+            fs::copy(file, to.join(format!("lib{name}.so"))).expect("a copy of the tool");
+        }
+        home
+    }
+
     /// A place in it: for a spool, a socket, a token.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -102,9 +118,30 @@ impl Default for Home {
     }
 }
 
-fn dist() -> PathBuf {
+/// The install tree.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn dist() -> PathBuf {
     let dist = std::env::var_os("COLLECTOR_DIST");
     dist.expect("COLLECTOR_DIST: run this by `cargo xtask test` or `bench`").into()
+}
+
+/// The names of its plugins, in order.
+///
+/// # Panics
+/// There is no install tree.
+#[must_use]
+pub fn tools() -> Vec<String> {
+    let files = fs::read_dir(dist().join("plugins")).expect("plugins").flatten();
+    let names = files.filter_map(|file| {
+        let name = file.file_name().into_string().ok()?;
+        Some(name.strip_prefix("lib")?.strip_suffix(".so")?.to_owned())
+    });
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }
 
 /// The plugin, which cargo puts beside its test executables and binaries.

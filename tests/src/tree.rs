@@ -8,13 +8,14 @@ use std::process::{Command, Output};
 pub struct Tree(PathBuf);
 
 impl Tree {
-    /// Copies what git has, and what it does not ignore, to a folder below target/.
+    /// Copies what git has, and what it does not ignore, to target/tree: there is one at a time. Its files are as new
+    /// as the copy: cargo takes those that have the same times for the repository's own, and runs the xtask of that.
     ///
     /// # Panics
     /// Files cannot be copied.
     #[must_use]
-    pub fn copy(name: &str) -> Self {
-        let tree = Self(root().join("target").join(name));
+    pub fn copy() -> Self {
+        let tree = Self(root().join("target/tree"));
         let _ = fs::remove_dir_all(&tree.0);
         let list = ["ls-files", "--cached", "--others", "--exclude-standard"];
         let files = Command::new("git").args(list).current_dir(root()).output().expect("git");

@@ -1,7 +1,9 @@
 //! Hooks fall one by one, each for its own reasons.
 
 use plugin_testing::{Harness, Line};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::BTreeMap;
+use std::fs;
 use system_tests::ladder::Plugin;
 
 fn start(asked: &str) -> Result<Harness<Plugin>, String> {
@@ -51,6 +53,25 @@ fn each_hook_falls_for_its_own_reasons_and_reports_its_own_mechanism() {
     assert_eq!(of("fork_raw"), state("refused", None));
     assert_eq!(of("fork_tp"), state("attached", Some("tp")));
     assert!(!programs.contains_key("guess_btf") && !programs.contains_key("narrow_tp"));
+}
+
+#[test]
+fn a_program_that_the_tool_finds_idle_costs_its_hook_one_way() {
+    let mut tool = start("trial").expect("the next way works");
+    let quiet = tool.call().expect("a tick");
+    let programs = programs(&quiet);
+    if let Some((state, _, reason)) = programs.get("rename_btf") {
+        // Where there is BTF.
+        assert_eq!((state.as_str(), reason.as_deref()), ("refused", Some("asleep")));
+    }
+    assert_eq!(programs["rename_raw"].0, "attached");
+    let of =
+        |lines: &[Line]| lines.iter().find(|l| l.table == "ladder").expect("a line").u64("renames");
+    assert_eq!(of(&quiet), 0, "what it counted before its first tick");
+    rename();
+    assert_eq!(of(&tool.call().expect("a tick")), 1);
+    let error = start("idle").err().expect("no way is left").to_string();
+    assert_eq!(error, "no way to observe `rename` works here: rename_raw: asleep");
 }
 
 #[test]
@@ -200,7 +221,7 @@ fn an_iterator_is_read_when_it_is_asked_for() {
     let waiting = std::thread::spawn(move || told.recv().is_err());
     let lines = tool.call().expect("a tick");
     let tasks = lines.iter().find(|l| l.table == "ladder").expect("a line").u64("tasks");
-    let threads = std::fs::read_dir("/proc/self/task").expect("proc").count() as u64;
+    let threads = fs::read_dir("/proc/self/task").expect("proc").count() as u64;
     drop(tell);
     assert!(waiting.join().expect("no panic"));
     assert_eq!(tasks, threads);
@@ -235,4 +256,38 @@ fn a_tool_that_is_gone_has_detached() {
     assert_eq!(attached(), 1);
     drop(tool);
     wait_for_none();
+}
+
+/// Descriptors run out at each point of the start in turn.
+#[test]
+fn a_want_of_descriptors_ends_the_start_and_costs_no_hook_its_best_way() {
+    let hooks = |tool: &mut Harness<Plugin>| {
+        let programs = programs(&tool.call().expect("a tick"));
+        programs.into_values().map(|(state, hook, _)| (state, hook)).collect::<Vec<_>>()
+    };
+    let best = hooks(&mut start("working").expect("every hook has a way"));
+    let limits = getrlimit(Resource::Nofile);
+    let open = || fs::read_dir("/proc/self/fd").expect("descriptors").count() as u64;
+    let (mut refused, mut limit) = (0, open());
+    loop {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(limit), ..limits }).expect("a limit");
+        let started = start("working");
+        setrlimit(Resource::Nofile, limits).expect("it was so before");
+        match started {
+            Ok(mut tool) => {
+                assert_eq!(hooks(&mut tool), best, "{limit} descriptors");
+                break;
+            }
+            Err(error) => {
+                assert!(
+                    error.contains("EMFILE") || error.contains("oo many open files"),
+                    "{limit}: {error}"
+                );
+                assert!(!error.contains('|'), "{limit}: {error}");
+            }
+        }
+        (refused, limit) = (refused + 1, limit + 1);
+    }
+    println!("{refused} starts were refused, then one had enough");
+    assert!(refused >= 10, "only {refused} were refused");
 }

@@ -132,6 +132,33 @@ fn a_key_is_attached_as_a_whole_or_refused_once_with_a_reason() {
     assert_eq!(lines.reason("called_uretprobe"), None, "reported a second time");
 }
 
+/// A uretprobe changes an address on the stack, which Go's runtime reads when it moves the stack. This very program, with
+/// a section's name that Go's linker gives.
+#[test]
+fn a_uretprobe_of_a_program_in_go_is_refused_and_a_uprobe_is_not() {
+    let mut tool = Tool::start(r#"{"what":"user"}"#).expect("it loads");
+    let mut program = fs::read(EXE).expect("this program");
+    let (name, of_go) = (b".note.ABI-tag\0", b".gopclntab\0\0\0\0");
+    for at in 0..program.len() - name.len() {
+        if program[at..].starts_with(name) {
+            program[at..at + name.len()].copy_from_slice(of_go);
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("go");
+    fs::write(&path, program).expect("a copy");
+    let target = Target::uprobe(&path, "links_test_called");
+    want(vec![(1, vec![("called_uprobe", target.clone()), ("called_uretprobe", target.clone())])]);
+    let lines = tool.call();
+    assert_eq!((lines.count("missing"), lines.state("called_uprobe")), (1, ("waiting", 0)));
+    let reason = lines.reason("called_uretprobe").expect("a reason");
+    println!("refused: {reason}");
+    assert!(reason.contains("a program of Go moves its stacks"), "{reason}");
+    want(vec![(2, vec![("called_uprobe", target)])]);
+    let lines = tool.call();
+    assert_eq!((lines.count("missing"), lines.state("called_uprobe")), (0, ("attached", 1)));
+}
+
 #[test]
 fn a_target_of_one_process_is_quiet_about_the_others() {
     let mut tool = Tool::start(r#"{"what":"user"}"#).expect("it loads");

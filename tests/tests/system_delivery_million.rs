@@ -19,7 +19,7 @@ const ROOM: &str = "queue_bytes = 268435456\n";
 const LIMIT: Duration = Duration::from_secs(150);
 
 const LOAD: Load =
-    Load { interval: Duration::from_millis(100), lines: 25_000, total: LINES, series: 100, odd: 0 };
+    Load { interval: Duration::from_millis(50), lines: 25_000, total: LINES, series: 100, odd: 0 };
 
 /// Sends the load into an output, until so many lines have arrived. Its books, which are checked.
 fn send(

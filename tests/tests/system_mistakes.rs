@@ -99,7 +99,7 @@ const MISTAKES: &[Mistake] = &[
 
 #[test]
 fn a_mistake_is_told_with_its_place_and_what_is_right() {
-    let tree = Tree::copy("mistakes");
+    let tree = Tree::copy();
     assert!(tree.cargo(&["xtask", "new", "demo"]).status.success());
     for Mistake(file, from, to, words) in MISTAKES {
         let old = tree.replace(file, from, to);

@@ -36,8 +36,18 @@ fn until_multiple_of(seconds: u64) {
     thread::sleep(Duration::from_nanos((period - now.as_nanos() % period) as u64));
 }
 
+/// So often they are compared, where the machine stands still while one of them begins or ends.
+const ATTEMPTS: u32 = 3;
+
 #[test]
 fn runqlat_counts_what_libbpf_tools_runqlat_counts() {
+    let apart: Vec<_> =
+        (0..ATTEMPTS).map_while(|_| Some(compare()).filter(|apart| *apart > 0.05)).collect();
+    assert!(apart.len() < ATTEMPTS as usize, "{apart:?}");
+}
+
+/// How far apart the counts are, of their count; as far as can be when there is none of ours.
+fn compare() -> f64 {
     const SECONDS: u64 = 5;
     let dist = std::env::var("COLLECTOR_DIST").expect("run this by `cargo xtask test`");
     let stop = Arc::new(AtomicBool::new(false));
@@ -77,9 +87,12 @@ fn runqlat_counts_what_libbpf_tools_runqlat_counts() {
                 _ => None,
             })
         });
-    let our_count = our_count.unwrap_or_else(|| panic!("no tick at {tick}\n{text}"));
+    let Some(our_count) = our_count else {
+        println!("no tick at {tick}\n{text}");
+        return 1.0;
+    };
     let apart = our_count.abs_diff(their_count) as f64 / their_count as f64;
     println!("collector {our_count}, libbpf-tools {their_count}: {:.2} % apart", apart * 100.0);
     assert!(their_count > 10_000, "a load worth comparing");
-    assert!(apart <= 0.05, "{our_count} and {their_count}");
+    apart
 }

@@ -12,7 +12,7 @@ use system_tests::user::become_user;
 
 /// The worst that `systemd-analyze security` may say, times ten.
 const MOST: u32 = 25;
-/// A user as `DynamicUser` makes them.
+/// A user of the system without any rights.
 const USER: u32 = 61_184;
 
 fn unit() -> PathBuf {

@@ -12,13 +12,29 @@ const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The lists of some suites, in a folder that goes when this does.
 pub struct Apt {
     folder: PathBuf,
+    /// For another processor than this machine's.
+    architecture: Option<&'static str>,
 }
 
 impl Apt {
     /// Fetches the lists of Debian's suites from the mirror that this machine's apt uses, into a folder
     /// below `cache`.
     pub fn of(suites: &[&str], cache: &Path) -> Result<Apt> {
-        let apt = Apt { folder: cache.join(format!("apt-{}", std::process::id())) };
+        Apt::new(None, suites, cache)
+    }
+
+    /// The same, of packages for another processor.
+    pub fn of_architecture(
+        architecture: &'static str,
+        suites: &[&str],
+        cache: &Path,
+    ) -> Result<Apt> {
+        Apt::new(Some(architecture), suites, cache)
+    }
+
+    fn new(architecture: Option<&'static str>, suites: &[&str], cache: &Path) -> Result<Apt> {
+        let folder = cache.join(format!("apt-{}", std::process::id()));
+        let apt = Apt { folder, architecture };
         fs::create_dir_all(apt.folder.join("lists/partial"))
             .with_context(|| format!("making {}", apt.folder.display()))?;
         let mirrors = apt.mirrors()?;
@@ -30,6 +46,11 @@ impl Apt {
         eprintln!("fetching the lists of {} suites", sources.len());
         command::run(apt.program("apt-get").arg("update"))?;
         Ok(apt)
+    }
+
+    /// A line of apt's sources for a suite, of the same mirror.
+    pub fn source(&self, suite: &str) -> Result<String> {
+        Ok(self.mirrors()?.source(suite))
     }
 
     /// Names of packages that begin so.
@@ -57,6 +78,10 @@ impl Apt {
         let sources = self.folder.join("sources.list");
         apt.arg("-o").arg(format!("Dir::Etc::sourcelist={}", sources.display()));
         apt.args(["-o", "Dir::Etc::sourceparts=/dev/null"]);
+        if let Some(architecture) = self.architecture {
+            apt.arg("-o").arg(format!("APT::Architecture={architecture}"));
+            apt.arg("-o").arg(format!("APT::Architectures={architecture}"));
+        }
         apt
     }
 

@@ -20,17 +20,34 @@ pub struct Artifact {
     pub executable: Option<PathBuf>,
 }
 
+/// What a cargo invocation made.
+pub struct Made {
+    pub artifacts: Vec<Artifact>,
+    /// The package ids of those whose build script ran, now or earlier, with the folders of what it made.
+    pub out_dirs: Vec<(String, PathBuf)>,
+}
+
 /// Runs a compiling cargo command; diagnostics go to standard error as usual.
-pub fn of(cargo: &mut Command) -> Result<Vec<Artifact>> {
+pub fn made(cargo: &mut Command) -> Result<Made> {
     let messages = command::output(cargo.arg("--message-format=json-render-diagnostics"))?;
-    let mut artifacts = Vec::new();
+    let mut made = Made { artifacts: Vec::new(), out_dirs: Vec::new() };
     for line in messages.lines() {
         let message: Value = serde_json::from_str(line).context("reading cargo's JSON messages")?;
         if message["reason"] == "compiler-artifact" {
-            artifacts.push(artifact(&message).context("cargo's artifact message lacks a field")?);
+            let artifact = artifact(&message).context("cargo's artifact message lacks a field")?;
+            made.artifacts.push(artifact);
+        } else if message["reason"] == "build-script-executed" {
+            let text = |key: &str| message[key].as_str().map(str::to_owned);
+            let script = text("package_id").zip(text("out_dir").map(PathBuf::from));
+            made.out_dirs.push(script.context("cargo's message on a build script lacks a field")?);
         }
     }
-    Ok(artifacts)
+    Ok(made)
+}
+
+/// The artifacts alone.
+pub fn of(cargo: &mut Command) -> Result<Vec<Artifact>> {
+    Ok(made(cargo)?.artifacts)
 }
 
 fn artifact(message: &Value) -> Option<Artifact> {

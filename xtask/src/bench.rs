@@ -14,9 +14,11 @@ pub fn verb(args: &[String]) -> Result<()> {
     // The plugins that make the load are examples; `run` alone does not build them.
     let mut cargo = command::cargo();
     let package = ["--release", "--package", "system-tests"];
-    command::run(cargo.arg("build").args(package).args(["--bins", "--examples"]))?;
+    build::name_no_folders(cargo.arg("build"))?;
+    command::run(cargo.args(package).args(["--bins", "--examples"]))?;
     let mut cargo = command::cargo();
-    cargo.arg("run").args(package).args(["--bin", "bench", "--"]).args(args);
+    build::name_no_folders(cargo.arg("run"))?;
+    cargo.args(package).args(["--bin", "bench", "--"]).args(args);
     cargo.env("COLLECTOR_DIST", workspace::dist()).env("COLLECTOR_SERVERS", servers::folder());
     let failure = cargo.exec();
     Err(failure).context("starting cargo for the bench")

@@ -4,13 +4,15 @@ use crate::command;
 use anyhow::{Result, bail};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-/// What packages are wanted for; testing needs those for building too.
+/// What packages are wanted for; each needs those before it too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     Build,
+    Dist,
     Test,
+    Arm64,
 }
 
 /// Distributions by their package manager; the order of the columns in `PACKAGES`.
@@ -25,12 +27,14 @@ enum Family {
 
 /// A distribution that has no such package does without.
 const NONE: &str = "";
+/// Comes with other people's packages of Node, too.
+const NPM: &str = "npm";
 
 type Package = (Need, &'static str, [&'static str; 5]);
 
 /// What for, and what Debian, Fedora, Arch, openSUSE and Alpine call it.
 #[rustfmt::skip]
-const PACKAGES: [Package; 15] = [
+const PACKAGES: [Package; 37] = [
     (Need::Build, "compiles the BPF programs",
         ["clang"; 5]),
     (Need::Build, "llvm-strip: takes the debug sections out of BPF objects",
@@ -45,8 +49,24 @@ const PACKAGES: [Package; 15] = [
         ["zlib1g-dev", "zlib-devel", "zlib", "zlib-devel", "zlib-dev"]),
     (Need::Build, "the kernel's headers for user space: linux/bpf.h",
         ["linux-libc-dev", "kernel-headers", "linux-api-headers", "linux-glibc-devel", "linux-headers"]),
+    (Need::Build, "makes the skeletons of C plugins",
+        ["bpftool", "bpftool", "bpf", "bpftool", "bpftool"]),
+    (Need::Dist, "dpkg-shlibdeps and dpkg-deb: make the package for Debian",
+        ["dpkg-dev", "dpkg-dev", "dpkg", "dpkg", "dpkg-dev"]),
+    (Need::Dist, "rpmbuild: makes the RPM package; rpm: installs it in a test's root",
+        ["rpm", "rpm-build", "rpm-tools", "rpm-build", "rpm"]),
+    (Need::Test, "makes the Debian root in which packages are tested",
+        ["mmdebstrap", "mmdebstrap", NONE, NONE, NONE]),
+    (Need::Test, "builds the collector's image and runs it",
+        ["podman"; 5]),
+    (Need::Test, "runs containers, also where cgroups of both versions are mounted",
+        ["runc"; 5]),
+    (Need::Test, "fetches Helm and Kubernetes' schemas, which check the chart and the manifest",
+        ["python3-pip", "python3-pip", "python-pip", "python3-pip", "py3-pip"]),
     (Need::Test, "checks the format of the C sources",
         ["clang-format", "clang-tools-extra", "clang", "clang-tools", "clang-extra-tools"]),
+    (Need::Test, "finds errors of the host in the memory of C plugins",
+        ["valgrind"; 5]),
     (Need::Test, "boots the kernels to test on",
         ["qemu-system-x86", "qemu-system-x86", "qemu-system-x86", "qemu-x86", "qemu-system-x86_64"]),
     (Need::Test, "the user space of those machines",
@@ -59,8 +79,38 @@ const PACKAGES: [Package; 15] = [
         ["systemd", "systemd", "systemd", "systemd", NONE]),
     (Need::Test, "asks the databases in the script of the first hour",
         ["curl"; 5]),
+    (Need::Test, "opens flame graphs, without a window",
+        ["chromium"; 5]),
+    (Need::Test, "terminals of any size, for `collector top`",
+        ["tmux"; 5]),
     (Need::Test, "runqlat and others, to compare with",
         ["libbpf-tools", "libbpf-tools", "libbpf-tools", "libbpf-tools", "bcc-tools"]),
+    (Need::Test, "the shell whose commands are counted",
+        ["bash"; 5]),
+    (Need::Test, "libreadline, by which other shells and programs read lines",
+        ["libreadline8", "readline", "readline", "libreadline8", "readline"]),
+    (Need::Test, "a JVM whose collections are counted",
+        ["openjdk-17-jre-headless", "java-17-openjdk-headless", "jre17-openjdk-headless",
+         "java-17-openjdk-headless", "openjdk17-jre-headless"]),
+    (Need::Test, "C++ programs that are watched and shall not notice",
+        ["g++", "gcc-c++", "gcc", "gcc-c++", "g++"]),
+    (Need::Test, "Node, the same",
+        ["nodejs", "nodejs", "nodejs", "nodejs", "nodejs"]),
+    (Need::Test, "fetches Grafana's types and the compiler of Flux, which Node runs",
+        [NPM; 5]),
+    (Need::Test, "makes the folder of DataFusion, which runs the dashboards' SQL",
+        ["python3-venv", "python3", "python", "python3", "python3"]),
+    (Need::Test, "jemalloc, an allocator in a library",
+        ["libjemalloc2", "jemalloc", "jemalloc", "libjemalloc2", "jemalloc"]),
+    (Need::Test, "tcmalloc, another one",
+        ["libtcmalloc-minimal4", "gperftools-libs", "gperftools", "libtcmalloc_minimal4", "gperftools"]),
+    (Need::Arm64, "compiles for arm64",
+        ["gcc-aarch64-linux-gnu", "gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc", "cross-aarch64-gcc13",
+         NONE]),
+    (Need::Arm64, "the C library for arm64",
+        ["libc6-dev-arm64-cross", NONE, "aarch64-linux-gnu-glibc", NONE, NONE]),
+    (Need::Arm64, "boots kernels for arm64",
+        ["qemu-system-arm", "qemu-system-aarch64", "qemu-system-aarch64", "qemu-arm", "qemu-system-aarch64"]),
 ];
 
 /// Installs everything.
@@ -157,7 +207,7 @@ fn installer(family: Family) -> &'static str {
 }
 
 fn installed(family: Family, package: &str) -> bool {
-    if package == NONE {
+    if package == NONE || (package == NPM && runs(NPM)) {
         return true;
     }
     let query: &[&str] = match family {
@@ -171,6 +221,12 @@ fn installed(family: Family, package: &str) -> bool {
     answer.is_ok_and(|out| {
         out.status.success() && (family != Family::Debian || out.stdout == b"installed")
     })
+}
+
+fn runs(program: &str) -> bool {
+    let mut program = Command::new(program);
+    program.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    program.status().is_ok_and(|status| status.success())
 }
 
 fn root() -> bool {
@@ -204,7 +260,7 @@ mod tests {
     fn testing_needs_what_building_needs_and_more() {
         let (build, test) = (wanted(Need::Build), wanted(Need::Test));
         assert!(build.iter().all(|b| test.iter().any(|t| t.2 == b.2)));
-        assert_eq!(test.len(), PACKAGES.len());
+        assert_eq!(wanted(Need::Arm64).len(), PACKAGES.len());
         assert!(!names(Family::Debian, &build).contains(&"qemu-system-x86"));
     }
 }

@@ -1,17 +1,26 @@
 //! `cargo xtask`: the developer's verbs. This file only dispatches; each verb is a module.
 
+mod api;
 mod apt;
+mod arm64;
 mod artifacts;
 mod bench;
 mod build;
+mod charts;
 mod command;
 mod deps;
+mod dist;
+mod docs;
+mod engines;
 mod fuzz;
 mod new;
 mod readme;
+mod root;
 mod run;
+mod sdk;
 mod servers;
 mod test;
+mod tools;
 mod verify;
 mod vm;
 mod workspace;
@@ -42,6 +51,8 @@ enum Verb {
         /// Only these plugins
         plugins: Vec<String>,
     },
+    /// Build, then make a .deb, an .rpm and a tar archive in target/packages
+    Dist,
     /// Build, then become the collector on this machine
     Run {
         /// What the collector gets
@@ -64,6 +75,12 @@ enum Verb {
     },
     /// Run a command in a virtual machine with another kernel
     Vm(vm::Args),
+    /// Load the tools' BPF programs into kernels for arm64, in emulated machines
+    Arm64 {
+        /// Which kernel
+        #[arg(long, default_value = "6.12", value_parser = vm::series())]
+        kernel: String,
+    },
     /// Start a new plugin from the template
     New(new::Args),
     /// Write what `collector describe` says of plugins into their READMEs
@@ -71,6 +88,14 @@ enum Verb {
         /// Only these plugins
         plugins: Vec<String>,
     },
+    /// Compare what plugin-api offers with the list of what it has offered
+    Api {
+        /// Put what is new on the list
+        #[arg(long)]
+        write: bool,
+    },
+    /// Build the book of all manuals into target/book, and check its links
+    Docs,
     /// Run a fuzz target for a while
     Fuzz(fuzz::Args),
     /// Measure
@@ -92,6 +117,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Deps => deps::verb()?,
         Verb::Build { plugins } => build::verb(&plugins)?,
+        Verb::Dist => dist::verb()?,
         Verb::Run { flags } => run::verb(&flags)?,
         Verb::Test { plugin: None, .. } => return test::everything(),
         Verb::Test { plugin: Some(name), kernel } => {
@@ -99,8 +125,11 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Verify { write } => return verify::verb(write),
         Verb::Vm(args) => return vm::verb(&args),
+        Verb::Arm64 { kernel } => return arm64::verb(&kernel),
         Verb::New(args) => new::verb(&args)?,
         Verb::Readme { plugins } => readme::verb(&plugins)?,
+        Verb::Api { write } => api::verb(write)?,
+        Verb::Docs => return docs::verb(),
         Verb::Fuzz(args) => fuzz::verb(&args)?,
         Verb::Bench { args } => bench::verb(&args)?,
     }

@@ -3,6 +3,7 @@
 use crate::{command, workspace};
 use anyhow::{Context, Result, ensure};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 #[derive(clap::Args)]
@@ -12,6 +13,9 @@ pub struct Args {
     /// Also write src/vmlinux.h with all types of the running kernel
     #[arg(long)]
     full_vmlinux: bool,
+    /// A plugin in C, with a Makefile that includes ../bpfso.mk
+    #[arg(long = "c", conflicts_with = "full_vmlinux")]
+    in_c: bool,
 }
 
 pub fn verb(args: &Args) -> Result<()> {
@@ -19,6 +23,9 @@ pub fn verb(args: &Args) -> Result<()> {
     check(name)?;
     let folder = workspace::root().join("plugins").join(name);
     ensure!(!folder.exists(), "plugins/{name} exists already; choose another name");
+    if args.in_c {
+        return in_c(name, &folder);
+    }
     let lock = fs::read_to_string(workspace::root().join("Cargo.lock")).unwrap_or_default();
     let crate_line = format!("name = \"{name}\"");
     ensure!(
@@ -28,13 +35,7 @@ pub fn verb(args: &Args) -> Result<()> {
     // First, so that a failure leaves nothing behind.
     let vmlinux = if args.full_vmlinux { Some(full_vmlinux()?) } else { None };
 
-    let template = workspace::root().join("xtask/template");
-    for source in workspace::files(&template)? {
-        let place = fill(&source.strip_prefix(&template)?.to_string_lossy(), name);
-        let text =
-            fs::read_to_string(&source).with_context(|| format!("reading {}", source.display()))?;
-        write(&folder.join(place), &fill(&text, name))?;
-    }
+    from_template("xtask/template", name, &folder)?;
     if let Some(text) = vmlinux {
         write(&folder.join("src/vmlinux.h"), &text)?;
     }
@@ -45,7 +46,41 @@ pub fn verb(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn write(path: &std::path::Path, text: &str) -> Result<()> {
+fn from_template(template: &str, name: &str, folder: &Path) -> Result<()> {
+    let template = workspace::root().join(template);
+    for source in workspace::files(&template)? {
+        let place = fill(&source.strip_prefix(&template)?.to_string_lossy(), name);
+        let text =
+            fs::read_to_string(&source).with_context(|| format!("reading {}", source.display()))?;
+        write(&folder.join(place), &fill(&text, name))?;
+    }
+    Ok(())
+}
+
+/// From the template that is installed for authors without a checkout. The workspace must not take the folder
+/// for a package.
+fn in_c(name: &str, folder: &Path) -> Result<()> {
+    let manifest = workspace::root().join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).context("reading Cargo.toml")?;
+    let with =
+        excluding(&text, name).context("Cargo.toml has no line that begins with `exclude = [`")?;
+    from_template("plugin-api/share/template", name, folder)?;
+    write(&manifest, &with)?;
+    println!("plugins/{name} counts new tasks until you change it. Next:");
+    println!("    cargo xtask run -- --only {name} --interval 1s");
+    println!("    cargo xtask test {name}      its format, and the places that say TODO");
+    Ok(())
+}
+
+/// The workspace's Cargo.toml with a folder of plugins/ that is no package.
+fn excluding(manifest: &str, name: &str) -> Option<String> {
+    let begin = "\nexclude = [";
+    let at = manifest.find(begin)? + begin.len();
+    let (before, after) = manifest.split_at(at);
+    Some(format!("{before}\"plugins/{name}\", {after}"))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
     let write = || {
         fs::create_dir_all(path.parent().unwrap_or(path))?;
         fs::write(path, text)
@@ -136,6 +171,14 @@ mod tests {
         {
             assert_eq!(camel(snake), expected);
         }
+    }
+
+    #[test]
+    fn the_folder_of_a_c_plugin_is_no_package() {
+        let manifest = "members = [\n]\nexclude = [\"plugins/a\"]\n";
+        let expected = "members = [\n]\nexclude = [\"plugins/b\", \"plugins/a\"]\n";
+        assert_eq!(excluding(manifest, "b").as_deref(), Some(expected));
+        assert_eq!(excluding("members = []", "b"), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Real receivers for the tests of the whole: Debian's InfluxDB and VictoriaMetrics, kept in
+//! Real receivers for the tests of the whole: Debian's InfluxDB, VictoriaMetrics and Prometheus, kept in
 //! `.cache/servers` and never installed: installing would start them on the developer's machine.
 
 use crate::apt::Apt;
@@ -10,10 +10,12 @@ use std::path::PathBuf;
 /// The release whose packages are taken everywhere, so that a test means the same on every machine.
 const SUITE: &str = "bookworm";
 /// Executables, each with its package. They need libc and libzstd, which every Debian has: dpkg does too.
-const EXECUTABLES: [(&str, &str); 3] = [
+const EXECUTABLES: [(&str, &str); 5] = [
     ("influxd", "influxdb"),
     ("victoria-metrics", "victoria-metrics"),
     ("vmagent", "victoria-metrics"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
 ];
 
 /// Where the executables lie; `COLLECTOR_SERVERS` in the environment of tests and benchmarks.

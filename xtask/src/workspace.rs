@@ -2,11 +2,19 @@
 
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::{fs, io};
 
 /// The folder that holds the workspace's Cargo.toml.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies inside the workspace")
+    // That which cargo runs it for: a copy of the repository that shares its compiled crates has the same program.
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let run = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let package = run.filter(|package| package.ends_with("xtask"));
+        let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        package.parent().expect("xtask lies inside the workspace").to_owned()
+    });
+    &ROOT
 }
 
 /// The install tree.
@@ -26,7 +34,23 @@ pub fn plugins() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Fails, with the names that exist, when a plugin does not.
+/// The plugins in C: every folder of plugins/ that has a Makefile and is no package, sorted.
+pub fn c_plugins() -> Result<Vec<String>> {
+    let folders = list(&root().join("plugins"))?.into_iter();
+    let in_c = |path: &PathBuf| path.join("Makefile").exists() && !path.join("Cargo.toml").exists();
+    Ok(folders.filter(in_c).map(|path| file_name(&path)).collect())
+}
+
+/// Whether a plugin is one in C. Fails, with the names that exist, when there is none of that name.
+pub fn is_c_plugin(name: &str) -> Result<bool> {
+    if c_plugins()?.iter().any(|known| known == name) {
+        return Ok(true);
+    }
+    check_plugin(name)?;
+    Ok(false)
+}
+
+/// Fails, with the names that exist, when a plugin in Rust does not.
 pub fn check_plugin(name: &str) -> Result<()> {
     let known = plugins()?;
     if !known.iter().any(|k| k == name) {

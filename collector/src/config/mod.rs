@@ -9,14 +9,18 @@ mod section;
 
 pub use output::parse_output;
 
+use crate::digest::Digest;
 use crate::encode::{Tags, check_key};
+use crate::isolated::{Bounds, Isolation};
 use crate::output::OutputConfig;
+use crate::output::secret::Secret;
+use crate::output::serve::{CertFiles, Listen};
 use crate::sink::{Limits, Reports};
 use crate::trust;
 use log::LevelFilter;
-use options::PluginOption;
+use options::GivenOption;
 use section::{Section, Source, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,9 +32,22 @@ pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// And none is longer, so that sums of them stay far from overflow.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// A process with less memory has no room for a plugin.
+const LEAST_MEMORY: u64 = 16 << 20;
+const MOST_MEMORY: u64 = 1 << 40;
+
 /// The keys of `[plugin.NAME]` that are the host's. The rest are the plugin's own options.
-pub const HOST_KEYS: [&str; 6] =
-    ["interval", "tags", "enabled", "max_lines", "max_bytes", "max_series"];
+pub const HOST_KEYS: [&str; 9] = [
+    "interval",
+    "tags",
+    "enabled",
+    "max_lines",
+    "max_bytes",
+    "max_series",
+    "isolation",
+    "max_memory",
+    "processes",
+];
 
 /// All of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +56,8 @@ pub struct Config {
     pub interval: Duration,
     /// The plugins folder, when one is named.
     pub plugins: Option<PathBuf>,
+    /// The digests of the only plugin files that may be loaded; `None` allows all.
+    pub plugins_sha256: Option<BTreeSet<Digest>>,
     /// Tags of every line.
     pub tags: Tags,
     /// `u64` stays unsigned on the wire.
@@ -47,8 +66,16 @@ pub struct Config {
     pub log: LevelFilter,
     /// How much the collector says about itself and the plugins.
     pub reports: Reports,
-    /// Where lines go; empty means standard output.
+    /// The kernel measures the runs of BPF programs meanwhile.
+    pub bpf_stats: bool,
+    /// Where lines go; empty means standard output, unless there is a page.
     pub outputs: Vec<OutputConfig>,
+    /// Where the page and the metrics are to be had.
+    pub http: Option<Listen>,
+    /// What those who ask there must have.
+    pub http_token: Option<Secret>,
+    /// The server's certificate there.
+    pub http_tls: Option<CertFiles>,
     /// `[plugin.NAME]`, by name.
     pub sections: BTreeMap<String, PluginConfig>,
 }
@@ -58,11 +85,16 @@ impl Default for Config {
         Self {
             interval: Duration::from_secs(10),
             plugins: None,
+            plugins_sha256: None,
             tags: Tags::new(),
             uint: false,
             log: LevelFilter::Info,
             reports: Reports::default(),
+            bpf_stats: false,
             outputs: Vec::new(),
+            http: None,
+            http_token: None,
+            http_tls: None,
             sections: BTreeMap::new(),
         }
     }
@@ -79,8 +111,12 @@ pub struct PluginConfig {
     pub enabled: bool,
     /// Its caps per tick.
     pub limits: Limits,
+    /// Where it runs; it depends on the plugin when nothing is said.
+    pub isolation: Option<Isolation>,
+    /// What its process may take, if it has one.
+    pub bounds: Bounds,
     /// Its own options, not yet checked.
-    pub options: Vec<PluginOption>,
+    pub options: Vec<GivenOption>,
 }
 
 impl Default for PluginConfig {
@@ -90,6 +126,8 @@ impl Default for PluginConfig {
             tags: Tags::new(),
             enabled: true,
             limits: Limits::DEFAULT,
+            isolation: None,
+            bounds: Bounds::DEFAULT,
             options: Vec::new(),
         }
     }
@@ -116,13 +154,19 @@ impl Config {
         let table = source.parse()?;
         let mut top = Section::new(&source, "", &table);
         let default = Self::default();
+        let (http, http_token, http_tls) = output::serve(&mut top);
         let mut config = Self {
             interval: interval(&mut top).unwrap_or(default.interval),
             plugins: top.path("plugins"),
+            plugins_sha256: digests(&mut top),
             tags: tags(&mut top),
             uint: top.flag("uint").unwrap_or(default.uint),
             log: log(&mut top).unwrap_or(default.log),
             reports: top.word("self", &Reports::NAMED).unwrap_or(default.reports),
+            bpf_stats: top.flag("bpf_stats").unwrap_or(default.bpf_stats),
+            http,
+            http_token,
+            http_tls,
             ..default
         };
         for output in top.sections("output") {
@@ -155,6 +199,14 @@ pub fn parse_interval(text: &str) -> Result<Duration, &'static str> {
     } else {
         Ok(interval)
     }
+}
+
+fn digests(section: &mut Section<'_>) -> Option<BTreeSet<Digest>> {
+    section.read("plugins_sha256", "a list of SHA-256 digests in quotes", |value| {
+        let list = value.get_ref().as_array().ok_or("")?;
+        let digest = |value: &Value<'_>| Ok(value.get_ref().as_str().ok_or("")?.parse()?);
+        list.iter().map(digest).collect()
+    })
 }
 
 fn tags(section: &mut Section<'_>) -> Tags {
@@ -194,6 +246,13 @@ fn plugin(mut section: Section<'_>) -> PluginConfig {
             series: section
                 .positive("max_series")
                 .map_or(default.limits.series, |n| usize::try_from(n).unwrap_or(usize::MAX)),
+        },
+        isolation: section.word("isolation", &Isolation::NAMED),
+        bounds: Bounds {
+            memory: section
+                .number("max_memory", LEAST_MEMORY..=MOST_MEMORY)
+                .unwrap_or(default.bounds.memory),
+            processes: section.flag("processes"),
         },
         options: section.rest(),
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// An option as it stands in the configuration.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PluginOption {
+pub struct GivenOption {
     /// Its key.
     pub name: String,
     /// Its value.
@@ -20,9 +20,9 @@ pub struct PluginOption {
 ///
 /// # Errors
 /// The first option that the plugin does not know, or that is of another type than its default.
-pub fn to_json(given: &[PluginOption], plugin: &Description) -> Result<String, String> {
+pub fn to_json(given: &[GivenOption], plugin: &Description) -> Result<String, String> {
     let mut object = serde_json::Map::new();
-    for PluginOption { name, value, place } in given {
+    for GivenOption { name, value, place } in given {
         let Some(known) = plugin.options.iter().find(|option| option.name == *name) else {
             return Err(format!("{place}: {}", unknown(name, plugin)));
         };
@@ -80,8 +80,8 @@ mod tests {
         Description::from_json(&plugin.to_string()).unwrap()
     }
 
-    fn given(name: &str, value: Value) -> Vec<PluginOption> {
-        vec![PluginOption { name: name.to_owned(), value, place: "c.toml:3:1".to_owned() }]
+    fn given(name: &str, value: Value) -> Vec<GivenOption> {
+        vec![GivenOption { name: name.to_owned(), value, place: "c.toml:3:1".to_owned() }]
     }
 
     #[test]

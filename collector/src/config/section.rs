@@ -1,7 +1,7 @@
 //! Reading tables of TOML with the place of everything, and the names that are known.
 
 use super::json;
-use super::options::PluginOption;
+use super::options::GivenOption;
 use crate::nearest::{did_you_mean, nearest};
 use humantime::format_duration;
 use std::borrow::Cow;
@@ -125,7 +125,6 @@ impl<'a> Section<'a> {
         self.read(key, "true or false", |value| Ok(value.get_ref().as_bool().ok_or("")?))
     }
 
-    /// A whole number above 0.
     /// One of some words.
     pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let wanted: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
@@ -139,6 +138,7 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A whole number above 0.
     pub fn positive(&mut self, key: &'static str) -> Option<u64> {
         self.read(key, "a whole number above 0", |value| match number(value)? {
             0 => Err("".into()),
@@ -269,13 +269,13 @@ impl<'a> Section<'a> {
     }
 
     /// What nobody has asked for, as options of a plugin.
-    pub fn rest(self) -> Vec<PluginOption> {
+    pub fn rest(self) -> Vec<GivenOption> {
         let mut options = Vec::new();
         for (key, value) in self.unknown() {
             let name = key.get_ref().to_string();
             let place = self.source.place(key.span().start);
             match json(value.get_ref()) {
-                Some(value) => options.push(PluginOption { name, value, place }),
+                Some(value) => options.push(GivenOption { name, value, place }),
                 None => {
                     let text = format!("`{}{name}` is a number out of range", self.path);
                     self.source.problem(value.span().start, text);

@@ -42,6 +42,9 @@ fn every_key_is_read() {
         max_lines = 5
         max_bytes = 0x1000
         max_series = 7
+        isolation = "process"
+        max_memory = 33_554_432
+        processes = true
         by = "comm"
         top = 5
         deep = { share = 0.5, names = ["a", "b"], at = 2026-01-01 }
@@ -68,11 +71,13 @@ fn every_key_is_read() {
     assert_eq!(plugin.interval, Some(Duration::from_secs(1)));
     assert_eq!((plugin.enabled, &plugin.tags), (false, &tags("team", "kernel")));
     assert_eq!(plugin.limits, Limits { lines: 5, bytes: 4096, series: 7 });
+    assert_eq!(plugin.isolation, Some(Isolation::Process));
+    assert_eq!(plugin.bounds, Bounds { memory: 32 << 20, processes: Some(true) });
     let options: Vec<_> = plugin.options.iter().map(|o| (&*o.name, o.value.to_string())).collect();
     let deep = r#"{"at":"2026-01-01","names":["a","b"],"share":0.5}"#.to_owned();
     let expected = [("by", "\"comm\"".to_owned()), ("deep", deep), ("top", "5".to_owned())];
     assert_eq!(options, expected);
-    assert_eq!(plugin.options[0].place, "c.toml:24:9");
+    assert_eq!(plugin.options[0].place, "c.toml:27:9");
 }
 
 #[test]
@@ -96,6 +101,8 @@ fn a_problem_names_file_line_column_key_and_what_is_wanted() {
             "[[output]]\nkind = \"stdout\"\ncounters = \"sum\"",
             "3:12: `counters` must be one of \"delta\", \"cumulative\", not \"sum\"",
         ),
+        ("http_cert_file = \"/c\"", "1:1: this needs a `http_key_file`"),
+        ("http_key_file = \"/k\"", "1:1: this needs a `http_cert_file`"),
         ("tags = 1", "1:8: `tags` must be a table: [tags]"),
         ("[tags]\ndc = 1", "2:6: tag `dc` must be a text in quotes"),
         ("[tags]\ntime = \"x\"", "2:1: a tag named `time`: InfluxDB keeps that name for itself"),
@@ -183,9 +190,17 @@ fn the_example_tells_every_key_and_its_default() {
         .map(|line| if is_key(&line) { format!("{}\n", &line[1..]) } else { format!("{line}\n") })
         .collect();
     let config = Config::parse("etc/collector.toml", &keys).unwrap();
-    let default = Config { plugins: config.plugins.clone(), ..Config::default() };
+    let default = Config {
+        plugins: config.plugins.clone(),
+        plugins_sha256: config.plugins_sha256.clone(),
+        http: config.http.clone(),
+        http_token: config.http_token.clone(),
+        http_tls: config.http_tls.clone(),
+        ..Config::default()
+    };
     let told = Config { tags: Tags::new(), outputs: vec![], sections: [].into(), ..config.clone() };
     assert_eq!(told, default);
+    assert!(config.http_token.is_some() && config.http_tls.is_some());
     assert_eq!(config.outputs[0], OutputConfig::new(Target::Stdout));
     let kinds = config.outputs.iter().map(|o| o.target.to_string());
     let kinds: Vec<String> =

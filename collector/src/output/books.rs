@@ -18,19 +18,22 @@ pub enum Cause {
     Rejected,
     /// Longer than what carries them.
     TooLong,
+    /// They came before the plugin knew of this output's form.
+    Form,
     /// The other end is gone, or failed until the collector stopped.
     Error,
 }
 
 impl Cause {
-    /// All of them, in the order of [`Dropped`].
-    pub const ALL: [Self; 7] = [
+    /// All of them, in the order of [`ByCause`].
+    pub const ALL: [Self; 8] = [
         Self::Full,
         Self::SpoolFull,
         Self::SpoolAge,
         Self::SpoolError,
         Self::Rejected,
         Self::TooLong,
+        Self::Form,
         Self::Error,
     ];
 
@@ -44,6 +47,7 @@ impl Cause {
             Self::SpoolError => "spool_error",
             Self::Rejected => "rejected",
             Self::TooLong => "too_long",
+            Self::Form => "form",
             Self::Error => "error",
         }
     }
@@ -57,9 +61,9 @@ impl Cause {
 
 /// Lines given up, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dropped([u64; Cause::ALL.len()]);
+pub struct ByCause([u64; Cause::ALL.len()]);
 
-impl Dropped {
+impl ByCause {
     /// All causes together.
     #[must_use]
     pub fn sum(&self) -> u64 {
@@ -67,14 +71,14 @@ impl Dropped {
     }
 }
 
-impl Index<Cause> for Dropped {
+impl Index<Cause> for ByCause {
     type Output = u64;
     fn index(&self, cause: Cause) -> &u64 {
         &self.0[cause as usize]
     }
 }
 
-impl IndexMut<Cause> for Dropped {
+impl IndexMut<Cause> for ByCause {
     fn index_mut(&mut self, cause: Cause) -> &mut u64 {
         &mut self.0[cause as usize]
     }
@@ -93,7 +97,7 @@ pub struct Books {
     /// Lines in the queue, in the spool or on their way.
     pub waiting: u64,
     /// Lines given up.
-    pub dropped: Dropped,
+    pub dropped: ByCause,
 }
 
 impl Books {

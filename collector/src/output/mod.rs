@@ -11,27 +11,33 @@ pub mod http;
 mod outlet;
 mod parcel;
 mod patience;
+mod pem;
 mod pipe;
+mod portion;
 mod queue;
 mod reach;
 mod routes;
 pub mod secret;
+pub mod serve;
 pub mod socket;
 pub mod spool;
 mod stream;
 
-pub use books::{Books, Cause, Dropped, Sent};
+pub use books::{Books, ByCause, Cause, Sent};
 pub use file::FileConfig;
 pub use outlet::Outlet;
-pub use parcel::{Limits, Parcel};
-pub use queue::Snapshot;
+pub use parcel::Parcel;
+pub use portion::Portion;
+pub use queue::{Snapshot, collector_gap};
 pub use reach::reach;
 pub use routes::Routes;
 pub use spool::SpoolConfig;
 
+use crate::encode::Tags;
 use crate::form::Form;
 use anyhow::{Error, Result};
 use http::{HttpConfig, Server};
+use serve::{ServeConfig, Shared};
 use socket::SocketConfig;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -80,8 +86,8 @@ impl fmt::Display for Failure {
 /// Something that takes parcels, one after the other. One thread owns it.
 pub trait Output: Send {
     /// How much a parcel is to hold.
-    fn limits(&self) -> Limits {
-        Limits::AT_ONCE
+    fn portion(&self) -> Portion {
+        Portion::AT_ONCE
     }
 
     /// Delivers what is left of a parcel, or a part of it, and says in it what became of each line. It is
@@ -127,6 +133,10 @@ pub enum Target {
     Socket(SocketConfig),
     /// A database.
     Http(Box<HttpConfig>),
+    /// Whoever asks.
+    Serve(ServeConfig),
+    /// A terminal of this process.
+    Screen(Shared),
 }
 
 /// Bytes that may wait for an output in memory when nothing else is said.
@@ -137,7 +147,13 @@ impl OutputConfig {
     #[must_use]
     pub fn new(target: Target) -> Self {
         let form = match &target {
-            Target::Http(http) if http.server == Server::Victoriametrics => Form::VICTORIAMETRICS,
+            Target::Http(http) => match http.server {
+                Server::Victoriametrics => Form::VICTORIAMETRICS,
+                Server::Prometheus { .. } => Form::PROMETHEUS,
+                Server::Otlp => Form::OTLP,
+                _ => Form::default(),
+            },
+            Target::Serve(_) | Target::Screen(_) => Form::OTLP, // they add up themselves
             _ => Form::default(),
         };
         Self { target, form, queue_bytes: QUEUE_BYTES, spool: None }
@@ -146,21 +162,27 @@ impl OutputConfig {
 
 impl Target {
     /// Opens it: as many outputs as parcels may be under way at once. Only what nothing can be done about
-    /// later is an error: a server may be down.
+    /// later is an error: a server may be down. `tags` are those of every line.
     ///
     /// # Errors
     /// Names what cannot be opened, and why.
-    pub fn open(&self) -> Result<Vec<Box<dyn Output>>> {
+    pub fn open(&self, tags: &Tags) -> Result<Vec<Box<dyn Output>>> {
         Ok(match self {
             Self::Stdout => vec![Box::new(stream::Stream::stdout()?)],
             Self::File(config) => vec![file::open(config)?],
             Self::Socket(config) => vec![socket::open(config)?],
-            Self::Http(config) => http::open(config)?,
+            Self::Http(config) => http::open(config, tags)?,
+            Self::Serve(config) => vec![serve::open(config)?],
+            Self::Screen(store) => vec![serve::keep(store)],
         })
     }
-}
 
-impl Target {
+    /// Whether lines of a series have to arrive in order.
+    #[must_use]
+    pub fn in_order(&self) -> bool {
+        matches!(self, Self::Http(config) if config.server.in_order())
+    }
+
     /// The URLs that lines are divided among, when there are several.
     #[must_use]
     pub fn urls(&self) -> &[String] {
@@ -178,6 +200,8 @@ impl fmt::Display for Target {
             Self::File(config) => write!(f, "file:{}", config.path.display()),
             Self::Socket(config) => config.fmt(f),
             Self::Http(config) => config.fmt(f),
+            Self::Serve(config) => config.fmt(f),
+            Self::Screen(_) => f.write_str("screen"),
         }
     }
 }

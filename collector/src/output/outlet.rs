@@ -6,6 +6,7 @@ use super::spool::Spool;
 use super::{Failure, Output, OutputConfig};
 use crate::capabilities::drop_all;
 use crate::encode::Tags;
+use crate::event::Event;
 use crate::form::Form;
 use crate::process::thread_name;
 use anyhow::{Context, Result};
@@ -13,45 +14,91 @@ use crossbeam_channel::Sender;
 use log::Level;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 /// A running output.
-#[derive(Debug)]
 pub struct Outlet {
+    config: OutputConfig,
     name: String,
-    urls: Vec<String>,
-    form: Form,
     queue: Arc<Queue>,
+    /// One for each thread, until they start.
+    outputs: Vec<Box<dyn Output>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Outlet {
-    /// Opens an output and starts its threads; `gone` is told when its other end has gone for good.
+    /// Opens an output and starts its threads; `events` hears when its other end has gone for good.
     /// `tags` and `uint` are for the lines about gaps.
     ///
     /// # Errors
     /// It, or its spool, cannot be opened.
-    pub fn start(config: &OutputConfig, tags: &Tags, uint: bool, gone: Sender<()>) -> Result<Self> {
+    pub fn start(
+        config: &OutputConfig,
+        tags: &Tags,
+        uint: bool,
+        events: &Sender<Event>,
+    ) -> Result<Self> {
+        let mut outlet = Self::new(config, tags, uint)?;
+        // The spool first: it makes the folder in which refused lines are kept too.
+        outlet.open_spool()?;
+        outlet.open(tags)?;
+        outlet.start_threads(events)?;
+        Ok(outlet)
+    }
+
+    /// The same for one whose spool another one has: its lines wait in memory until [`Outlet::succeed`].
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn wait(config: &OutputConfig, tags: &Tags, uint: bool) -> Result<Self> {
+        let mut outlet = Self::new(config, tags, uint)?;
+        outlet.open(tags)?;
+        Ok(outlet)
+    }
+
+    /// Takes the spool over, and starts its threads. Without the spool it works too.
+    ///
+    /// # Errors
+    /// The kernel gives no thread.
+    pub fn succeed(&mut self, events: &Sender<Event>) -> Result<()> {
+        if let Err(why) = self.open_spool() {
+            log::error!("{why:#}; its lines wait in memory only");
+            self.queue.has_no_spool(&format!("{why:#}"));
+        }
+        self.start_threads(events)
+    }
+
+    fn new(config: &OutputConfig, tags: &Tags, uint: bool) -> Result<Self> {
         let name = config.target.to_string();
         let gaps = Gaps::new(&name, config.form, tags, uint)?;
-        // The spool first: it makes the folder in which refused lines are kept too.
-        let spool = config.spool.as_ref().map(|spool| Spool::open(spool, &name)).transpose();
-        let spool = spool.with_context(|| format!("output {name}: its spool"))?;
-        let outputs = config.target.open().with_context(|| format!("output {name}"))?;
-        let queue = Arc::new(Queue::new(config.queue_bytes, gaps, spool));
+        let queue = Queue::new(config.queue_bytes, gaps);
+        let queue = Arc::new(if config.target.in_order() { queue.in_order() } else { queue });
+        Ok(Self { config: config.clone(), name, queue, outputs: Vec::new(), threads: Vec::new() })
+    }
+
+    fn open_spool(&self) -> Result<()> {
+        let Self { config, name, queue, .. } = self;
+        let Some(spool) = &config.spool else { return Ok(()) };
+        let opened = Spool::open(spool, name);
+        queue.set_spool(opened.with_context(|| format!("output {name}: its spool"))?);
         let found = queue.snapshot().total().recovered;
         if found > 0 {
             log::info!("output {name}: {found} lines recovered from its spool");
         }
-        let (urls, form) = (config.target.urls().to_vec(), config.form);
-        let mut outlet = Self { name, urls, form, queue, threads: Vec::new() };
-        outlet.start_threads(outputs, &gone)?;
-        Ok(outlet)
+        Ok(())
     }
 
-    fn start_threads(&mut self, outputs: Vec<Box<dyn Output>>, gone: &Sender<()>) -> Result<()> {
-        for (number, output) in outputs.into_iter().enumerate() {
+    fn open(&mut self, tags: &Tags) -> Result<()> {
+        let opened = self.config.target.open(tags);
+        self.outputs = opened.with_context(|| format!("output {}", self.name))?;
+        Ok(())
+    }
+
+    fn start_threads(&mut self, events: &Sender<Event>) -> Result<()> {
+        for (number, output) in std::mem::take(&mut self.outputs).into_iter().enumerate() {
             let (name, queue) = (self.name.clone(), Arc::clone(&self.queue));
-            let sending = Sending { name, number, output, queue, reopened: 0, gone: gone.clone() };
+            let sending =
+                Sending { name, number, output, queue, reopened: 0, events: events.clone() };
             self.threads.push(thread("out", move || sending.run())?);
         }
         if self.queue.has_spool() {
@@ -59,6 +106,12 @@ impl Outlet {
             self.threads.push(thread("spool", move || spool(&name, &queue))?);
         }
         Ok(())
+    }
+
+    /// How it is configured.
+    #[must_use]
+    pub fn config(&self) -> &OutputConfig {
+        &self.config
     }
 
     /// Its name: the URL without secrets.
@@ -70,13 +123,13 @@ impl Outlet {
     /// The URLs that its lines are divided among, when there are several.
     #[must_use]
     pub fn urls(&self) -> &[String] {
-        &self.urls
+        self.config.target.urls()
     }
 
     /// The form that it asks for.
     #[must_use]
     pub fn form(&self) -> Form {
-        self.form
+        self.config.form
     }
 
     /// The queue, for those who make lines.
@@ -91,9 +144,21 @@ impl Outlet {
         self.queue.snapshot()
     }
 
+    /// When the oldest attempt began that is under way.
+    #[must_use]
+    pub fn trying_since(&self) -> Option<Instant> {
+        self.queue.trying_since()
+    }
+
     /// What it writes to is to be opened again, before the next line; and what failed is tried again.
     pub fn reopen(&self) {
         self.queue.reopen();
+    }
+
+    /// Nothing comes any more that is worth waiting for: it may deliver what it has until then. What a plugin sends all
+    /// the same, one that hung and was left behind, is lost and counted.
+    pub fn close(&self, deadline: Instant) {
+        self.queue.close(deadline);
     }
 
     /// There is no time left: what waits in no spool is lost.
@@ -101,10 +166,22 @@ impl Outlet {
         self.queue.abandon();
     }
 
+    /// Whether it waits for [`Outlet::succeed`].
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// Whether its threads have ended, with all that they could do.
     #[must_use]
     pub fn finished(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+        !self.waits() && self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Whether lines stay here for those who ask, instead of going somewhere.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        matches!(self.config.target, super::Target::Serve(_) | super::Target::Screen(_))
     }
 
     /// Whether it takes no lines any more.
@@ -133,7 +210,7 @@ struct Sending {
     queue: Arc<Queue>,
     /// See [`Attempt::reopened`](super::queue::Attempt::reopened).
     reopened: u64,
-    gone: Sender<()>,
+    events: Sender<Event>,
 }
 
 /// Whether a parcel's end is the end of the thread.
@@ -144,8 +221,8 @@ enum After {
 
 impl Sending {
     fn run(mut self) {
-        let limits = self.output.limits();
-        while let Some(mut parcel) = self.queue.take(self.number, &limits) {
+        let portion = self.output.portion();
+        while let Some(mut parcel) = self.queue.take(self.number, &portion) {
             if let After::End = self.send(&mut parcel) {
                 return;
             }
@@ -190,7 +267,7 @@ impl Sending {
                     log::warn!("output {name}: gone: {why:#}");
                     self.queue.give_back(parcel);
                     self.queue.abandon();
-                    let _ = self.gone.send(()); // nobody listens when the collector already stops
+                    let _ = self.events.send(Event::OutputGone); // nobody listens when the collector already stops
                     return After::End;
                 }
                 Err(Failure::Later { why, after }) => (Level::Warn, why, Pause::Own(after)),

@@ -1,26 +1,9 @@
 //! Batches on their way to an output.
 
-use super::books::{Cause, Dropped, Sent};
+use super::books::{ByCause, Cause, Sent};
 use super::spool::Place;
 use crate::batch::Batch;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How much an output takes at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Lines. A batch is never split for it: a single larger one comes alone.
-    pub lines: u64,
-    /// Bytes of line protocol, in the same way.
-    pub bytes: usize,
-    /// How long the first batch may wait for others.
-    pub wait: Duration,
-}
-
-impl Limits {
-    /// For outputs that gain nothing by waiting.
-    pub const AT_ONCE: Self = Self { lines: u64::MAX, bytes: 1 << 20, wait: Duration::ZERO };
-}
 
 /// Batches on their way: what of them is left to deliver, and what became of the rest. An output works
 /// from the front and says of every line what became of it, exactly once.
@@ -53,7 +36,7 @@ pub(super) struct Item {
 pub(super) struct Fate {
     pub delivered: u64,
     pub bytes: u64,
-    pub dropped: Dropped,
+    pub dropped: ByCause,
 }
 
 impl Item {
@@ -115,6 +98,12 @@ impl Parcel {
         self.at == self.items.len()
     }
 
+    /// Whether all of it comes from a spool.
+    #[must_use]
+    pub fn is_spooled(&self) -> bool {
+        self.items.iter().all(|item| item.place.is_some())
+    }
+
     /// Lines that are left.
     #[must_use]
     pub fn lines(&self) -> u64 {
@@ -125,6 +114,12 @@ impl Parcel {
     #[must_use]
     pub fn lines_of_first(&self) -> u64 {
         self.items.get(self.at).map_or(0, |item| item.lines_left)
+    }
+
+    /// Who made the first unfinished batch.
+    #[must_use]
+    pub fn plugin_of_first(&self) -> Option<&Arc<str>> {
+        self.items.get(self.at).map(|item| &item.batch.plugin)
     }
 
     /// What is left of the first unfinished batch: whole lines; empty when nothing is left.

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionread};
 use rustix::pipe::{PIPE_BUF, fcntl_getpipe_size, fcntl_setpipe_size};
 use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, IoSlice, IsTerminal, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::thread::sleep;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const PAUSES: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(
 
 /// Whether bytes can be written whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum Fits {
     /// Now.
     Enough,
     /// Not ever: it is smaller, and may not be made larger.
@@ -36,7 +36,7 @@ pub trait Channel: Write {
     ///
     /// # Errors
     /// There is no room in time.
-    fn wait(&mut self, bytes: usize, patience: &mut Patience) -> Result<Room, Over>;
+    fn wait(&mut self, bytes: usize, patience: &mut Patience) -> Result<Fits, Over>;
 }
 
 /// A descriptor that is no regular file: a pipe, a terminal, a device, a socket. It may be shared with
@@ -72,16 +72,16 @@ impl Descriptor {
     }
 
     /// Makes a pipe large enough, if it may be: by default that is 1 MiB (fs.pipe-max-size).
-    fn enlarge(&self, bytes: usize) -> Room {
+    fn enlarge(&self, bytes: usize) -> Fits {
         let page = rustix::param::page_size();
         // One more for somebody who writes to the same pipe, such as our own messages.
         let size = bytes.next_multiple_of(page) + page;
         if fcntl_getpipe_size(&self.file).is_ok_and(|has| has >= size)
             || fcntl_setpipe_size(&self.file, size).is_ok_and(|has| has >= size)
         {
-            Room::Enough
+            Fits::Enough
         } else {
-            Room::Never
+            Fits::Never
         }
     }
 
@@ -107,21 +107,25 @@ impl Descriptor {
 }
 
 impl Channel for Descriptor {
-    fn wait(&mut self, bytes: usize, patience: &mut Patience) -> Result<Room, Over> {
+    fn wait(&mut self, bytes: usize, patience: &mut Patience) -> Result<Fits, Over> {
         if self.is_pipe && bytes > PIPE_BUF {
-            if self.enlarge(bytes) == Room::Never {
-                return Ok(Room::Never);
+            if self.enlarge(bytes) == Fits::Never {
+                return Ok(Fits::Never);
             }
             self.wait_until_empty(patience)?;
         }
         self.wait_until_writable(patience)?;
-        Ok(Room::Enough)
+        Ok(Fits::Enough)
     }
 }
 
 impl Write for Descriptor {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes).map_err(|error| match Errno::from_io_error(&error) {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.file.write_vectored(slices).map_err(|error| match Errno::from_io_error(&error) {
             // The terminal's window was closed.
             Some(Errno::IO) if self.is_terminal => ErrorKind::BrokenPipe.into(),
             _ => error,
@@ -221,8 +225,8 @@ mod tests {
     #[test]
     fn a_pipe_does_not_become_larger_than_the_kernel_has_it() {
         let (_reader, out) = stream();
-        assert_eq!(out.out.enlarge(200_000), Room::Enough);
-        assert_eq!(out.out.enlarge(3 << 30), Room::Never);
+        assert_eq!(out.out.enlarge(200_000), Fits::Enough);
+        assert_eq!(out.out.enlarge(3 << 30), Fits::Never);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub fn reach(config: &OutputConfig) -> Result<()> {
             }
             Ok(())
         }
+        Target::Serve(config) => config.check(),
+        Target::Screen(_) => Ok(()),
     }
 }
 

@@ -1,22 +1,24 @@
 //! Lines into a stream: standard output, a named pipe, a terminal.
 
 use super::patience::Patience;
-use super::pipe::{Channel, Descriptor, Room};
+use super::pipe::{Channel, Descriptor, Fits};
 use super::{Cause, Failure, Output, Parcel};
 use crate::process::{self, closed_at_start};
 use crate::stdout;
 use anyhow::{Result, ensure};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::time::Instant;
 
 /// A pipe takes this much whole or not at all, so a reader never sees part of a line, not
 /// even when the collector is killed. A longer line is written alone, when the pipe is empty.
 const WHOLE: usize = rustix::pipe::PIPE_BUF;
+/// Batches in one write.
+const SLICES: usize = 8;
 
 /// A stream that takes bytes in order.
 pub struct Stream<W> {
     pub(super) out: W,
-    /// Bytes of the batch at hand that are already written.
+    /// Bytes of the first line that is left that are already written.
     done: usize,
     /// Whether a line was refused.
     refused: bool,
@@ -28,7 +30,7 @@ impl Stream<Descriptor> {
     /// # Errors
     /// Standard output is closed.
     pub fn stdout() -> Result<Self> {
-        ensure!(!closed_at_start(process::Stream::Stdout), "standard output is closed");
+        ensure!(!closed_at_start(process::StandardStream::Stdout), "standard output is closed");
         Ok(Self::new(Descriptor::new(stdout::file()?)?))
     }
 }
@@ -41,25 +43,24 @@ impl<W: Channel> Stream<W> {
 
     fn write(&mut self, parcel: &mut Parcel, patience: &mut Patience) -> Result<(), Failure> {
         while !parcel.is_done() {
-            if self.done == parcel.first().len() {
-                self.settle(parcel);
-                continue;
-            }
-            let lines = whole_lines(&parcel.first()[self.done..]);
-            match self.out.wait(lines.len(), patience) {
-                Ok(Room::Enough) => {}
-                Ok(Room::Never) => {
-                    let length = lines.len();
-                    self.settle(parcel);
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let front = parcel.front(parcel.lines_within(WHOLE));
+            slices.iter_mut().zip(front).for_each(|(slice, lines)| *slice = IoSlice::new(lines));
+            slices[0].advance(self.done);
+            let length = slices.iter().map(|slice| slice.len()).sum();
+            match self.out.wait(length, patience) {
+                Ok(Fits::Enough) => {}
+                Ok(Fits::Never) => {
                     self.refuse(parcel, length);
                     continue;
                 }
                 Err(over) => return over.answer(),
             }
-            match self.out.write(lines) {
+            match self.out.write_vectored(&slices) {
                 Ok(0) => return Err(Failure::Gone(io::Error::from(ErrorKind::WriteZero).into())),
                 Ok(written) => {
                     self.done += written;
+                    self.settle(parcel);
                     patience.moved = true;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -74,11 +75,18 @@ impl<W: Channel> Stream<W> {
 
     /// Lines that are written are delivered.
     fn settle(&mut self, parcel: &mut Parcel) {
-        let written = &parcel.first()[..self.done];
-        let whole = memchr::memrchr(b'\n', written).map_or(0, |newline| newline + 1);
-        let lines = memchr::memchr_iter(b'\n', &written[..whole]).count() as u64;
-        parcel.delivered(lines);
-        self.done -= whole;
+        let whole = |rest: &[u8], done: usize| {
+            memchr::memrchr(b'\n', &rest[..done.min(rest.len())]).map_or(0, |newline| newline + 1)
+        };
+        loop {
+            let first = parcel.first();
+            let length = whole(first, self.done);
+            if length == 0 {
+                return;
+            }
+            parcel.delivered(memchr::memchr_iter(b'\n', &first[..length]).count() as u64);
+            self.done -= length;
+        }
     }
 
     fn refuse(&mut self, parcel: &mut Parcel, length: usize) {
@@ -94,20 +102,8 @@ impl<W: Channel> Stream<W> {
 
 impl<W: Channel + Send> Output for Stream<W> {
     fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure> {
-        let result = self.write(parcel, &mut Patience::new(deadline));
-        self.settle(parcel);
-        result
+        self.write(parcel, &mut Patience::new(deadline))
     }
-}
-
-/// As many whole lines as a pipe takes at once; one that is longer alone.
-fn whole_lines(bytes: &[u8]) -> &[u8] {
-    if bytes.len() <= WHOLE {
-        return bytes;
-    }
-    let end = bytes[..WHOLE].iter().rposition(|&byte| byte == b'\n');
-    let end = end.or_else(|| bytes.iter().position(|&byte| byte == b'\n'));
-    end.map_or(bytes, |newline| &bytes[..=newline])
 }
 
 #[cfg(test)]
@@ -137,14 +133,17 @@ mod tests {
             self.writes.push(bytes[..n].to_vec());
             Ok(n)
         }
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.write(&slices.iter().flat_map(|slice| slice.to_vec()).collect::<Vec<_>>())
+        }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
 
     impl Channel for Pipe {
-        fn wait(&mut self, bytes: usize, _: &mut Patience) -> Result<Room, Over> {
-            Ok(if bytes > self.largest { Room::Never } else { Room::Enough })
+        fn wait(&mut self, bytes: usize, _: &mut Patience) -> Result<Fits, Over> {
+            Ok(if bytes > self.largest { Fits::Never } else { Fits::Enough })
         }
     }
 
@@ -156,6 +155,18 @@ mod tests {
         assert!(out.out.writes.len() > 3);
         assert!(out.out.writes.iter().all(|w| w.len() <= WHOLE && w.ends_with(b"\n")));
         assert_eq!(out.out.writes.concat(), lines.concat().into_bytes());
+    }
+
+    #[test]
+    fn small_batches_are_one_write_and_each_is_settled() {
+        let mut batches = parcel(&["a\nb\n", "c\n", "d\ne\n"]);
+        // The first write ends within the third batch's last line.
+        let pipe = Pipe { answers: vec![Ok(usize::MAX), Ok(9)], ..Pipe::default() };
+        let mut out = Stream::new(pipe);
+        out.deliver(&mut batches, None).unwrap();
+        assert_eq!(out.out.writes, [b"a\nb\nc\nd\ne".to_vec(), b"\n".to_vec()]);
+        let delivered = batches.items().iter().map(|item| item.fate.delivered);
+        assert_eq!(delivered.collect::<Vec<_>>(), [2, 1, 2]);
     }
 
     #[test]

@@ -1,26 +1,24 @@
 //! `collector check`: whether this machine can run the plugins and reach the outputs.
 
-use super::grid;
-use crate::capabilities::{self, CapabilitySet, Held};
-use crate::cli::{Settings, Width};
-use crate::config::options;
+use super::conformance::onlooker::Onlooker;
+use super::memory::Memory;
+use super::trial::trial;
+use super::{Width, grid, on_a_thread};
+use crate::capabilities;
+use crate::encode::INTERVAL_FIELD;
 use crate::folder;
-use crate::form::Form;
 use crate::load::Plugin;
 use crate::output::reach;
-use crate::process::thread_name;
-use crate::read::{Line, read};
-use crate::runner::{init, text};
-use crate::sink::{Reports, Sink, Terms};
-use crate::start::warn_of_sections_without_plugin;
+use crate::read::{Line, Value};
+use crate::settings::Settings;
+use crate::sink::is_report;
 use crate::stdout::print;
-use crate::tick::Now;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use log::Level;
-use plugin_api::{Tick, privileges};
+use plugin_api::privileges;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::thread;
-use std::time::Instant;
+use std::time::Duration;
 
 /// What was found about one thing.
 struct Found {
@@ -50,9 +48,9 @@ impl Found {
 /// # Errors
 /// There is no plugins folder, or a plugin that is named is not in it.
 pub fn check(settings: &Settings, width: Width) -> Result<u8> {
-    let folder = folder::open(settings)?;
+    let folder = folder::open(settings, &|name| settings.chosen(name))?;
     folder::check_names(&folder, settings.only.iter().map(String::as_str))?;
-    warn_of_sections_without_plugin(settings, &folder.plugins);
+    folder::warn_of_sections_without_plugin(settings, &folder);
     let mut found = machine();
     if let Some(file) = &settings.file {
         found.push(Found::ok(format!("configuration {}", file.display()), ""));
@@ -66,16 +64,25 @@ pub fn check(settings: &Settings, width: Width) -> Result<u8> {
     }
     let chosen: Vec<&Plugin> =
         folder.plugins.iter().filter(|it| settings.chosen(&it.description.name)).collect();
-    let asked = chosen.iter().fold(CapabilitySet::empty(), |all, it| all | it.capabilities);
-    capabilities::keep(asked, Level::Debug);
+    let onlooker = Onlooker::start().context("a thread that looks on")?;
+    capabilities::keep(folder::asked(settings, &chosen), Level::Debug);
+    let mut memory = Memory::before(&onlooker);
     for it in chosen {
         let what = format!("plugin {}", it.description.name);
+        memory.begin(&onlooker);
         // Each on a thread of its own, as when collecting: it holds what this plugin needs.
-        found.push(match on_a_thread(&it.description.name, || plugin(settings, it)) {
-            Ok(text) => Found::ok(what, text),
+        let tried = on_a_thread(&it.description.name, || {
+            trial(settings, it, Duration::ZERO, |process| memory.add(&onlooker, process))
+        });
+        found.push(match tried {
+            Ok(lines) => Found::ok(what, answer(&lines)),
             Err(reason) => Found::fails(what, reason),
         });
     }
+    found.push(match memory.text() {
+        Ok(text) => Found::ok("memory", text),
+        Err(why) => Found::missing("memory", why),
+    });
     if settings.only.is_empty() {
         let refused = folder.refused.iter();
         found
@@ -108,55 +115,8 @@ fn machine() -> Vec<Found> {
     ]
 }
 
-fn on_a_thread<T: Send>(
-    name: &str,
-    run: impl FnOnce() -> Result<T, String> + Send,
-) -> Result<T, String> {
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().name(thread_name(name)).spawn_scoped(scope, run);
-        let thread = thread.map_err(|why| format!("starting its thread: {why}"))?;
-        thread.join().unwrap_or_else(|_| Err("the collector's own check panicked".to_owned()))
-    })
-}
-
-/// What holds it, and which better ways were refused.
-fn plugin(settings: &Settings, plugin: &Plugin) -> Result<String, String> {
-    let description = &plugin.description;
-    let config = settings.plugin(&description.name);
-    let options = options::to_json(&config.options, description)?;
-    let sink = Sink::leak(Terms {
-        plugin: description.name.clone(),
-        tables: Some(description.tables.clone()),
-        forms: vec![Form::default()],
-        reports: Reports::Full,
-        tags: settings.config.tags.clone(),
-        uint: settings.config.uint,
-        limits: config.limits,
-        // What it says when it starts is in the answer.
-        log: |plugin, level, text| {
-            if level <= Level::Warn {
-                log::log!(target: plugin, level, "{text}");
-            }
-        },
-    });
-    let module = plugin.module;
-    let failed = |what: &str, reason: String| format!("{what} failed: {reason}");
-    let began = Instant::now();
-    let mut held = Held::take(&description.name, plugin.capabilities);
-    init(&mut held, &description.name, module, sink, &options).map_err(|e| failed("init", e))?;
-    let elapsed_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let tick = Tick { seq: 0, time_ns: Now::read().wall_ns, elapsed_ns };
-    sink.open(tick);
-    let called = text(module.call()(&tick, sink.host()));
-    let bytes = sink.close().into_only();
-    let ended = text(module.deinit()());
-    called.map_err(|e| failed("call", e))?;
-    ended.map_err(|e| failed("deinit", e))?;
-    let lines = read(&bytes).map_err(|error| format!("its lines cannot be read: {error:#}"))?;
-    Ok(answer(&lines))
-}
-
-fn answer(lines: &[Line]) -> String {
+/// What holds it, and which better ways were refused; of a C plugin, what is wrong with its lines.
+pub(super) fn answer(lines: &[Line]) -> String {
     let field = |line: &Line, key| line.get(key).map(ToString::to_string).unwrap_or_default();
     let programs: Vec<_> = lines.iter().filter(|line| line.table == "collector_program").collect();
     let (mut held, mut refused) = (Vec::new(), Vec::new());
@@ -176,15 +136,39 @@ fn answer(lines: &[Line]) -> String {
         parts.push(format!("refused: {}", refused.join(" | ")));
     }
     if parts.is_empty() {
-        let plural = if lines.len() == 1 { "" } else { "s" };
-        parts.push(format!("{} line{plural}", lines.len()));
+        let count = lines.iter().filter(|line| !is_report(&line.table)).count();
+        let plural = if count == 1 { "" } else { "s" };
+        parts.push(format!("{count} line{plural}"));
+    }
+    let reports = lines.iter().filter(|line| line.table == "collector_c_plugin");
+    let wrong: Vec<String> =
+        wrong(reports).into_iter().map(|(key, count)| format!("{key} {count}")).collect();
+    if !wrong.is_empty() {
+        parts.push(format!("wrong: {}", wrong.join(", ")));
     }
     parts.join("; ")
+}
+
+/// What lines of `collector_c_plugin` have counted that an author got wrong.
+pub(super) fn wrong<'a>(lines: impl Iterator<Item = &'a Line>) -> BTreeMap<&'a str, u64> {
+    let mut wrong = BTreeMap::new();
+    for (key, value) in lines.flat_map(|line| &line.fields) {
+        let count = match value {
+            Value::I64(count) => u64::try_from(*count).unwrap_or_default(),
+            Value::U64(count) => *count,
+            _ => 0,
+        };
+        if count > 0 && !key.starts_with("lines_") && key != INTERVAL_FIELD {
+            *wrong.entry(key.as_str()).or_default() += count;
+        }
+    }
+    wrong
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::read::read;
 
     #[test]
     fn the_answer_names_what_holds_and_what_was_refused() {
@@ -196,5 +180,8 @@ mod tests {
                         refused: a_btf: no BTF";
         assert_eq!(answer(&read(lines.as_bytes()).unwrap()), expected);
         assert_eq!(answer(&read(b"a n=1i 1\n").unwrap()), "1 line");
+        let lines = "a n=1 1\na n=2 2\n\
+                     collector_c_plugin,plugin=x lines_called=2i,after_hole=1i,bad_log=0i,interval_ns=5i 1\n";
+        assert_eq!(answer(&read(lines.as_bytes()).unwrap()), "2 lines; wrong: after_hole 1");
     }
 }

@@ -1,30 +1,90 @@
 //! `collector describe NAME`: what a plugin says of itself.
 
 use super::grid;
-use crate::cli::Settings;
+use super::trial::trial;
+use crate::capabilities;
+use crate::elf::Abi;
+use crate::encode::{INTERVAL_FIELD, Tags};
 use crate::folder;
+use crate::isolated::Isolation;
+use crate::read::{Line, Value};
+use crate::settings::Settings;
+use crate::sink::is_report;
 use crate::stdout::print;
-use anyhow::Result;
-use plugin_api::Kind;
-use plugin_api::describe::{Description, Field};
+use anyhow::{Result, anyhow};
+use log::Level;
+use plugin_api::describe::{Description, Field, Table, Tag};
 use plugin_api::histogram::wire_names;
+use plugin_api::{Kind, Unit};
 use std::fmt::Write as _;
+use std::time::Duration;
 
-/// Shows a plugin's options, and the tables that it fills with the names that lines have.
+/// How long a C plugin runs until it is asked for lines.
+const TRIAL: Duration = Duration::from_secs(1);
+
+/// Shows a plugin's options, and the tables that it fills with the names that lines have. A C plugin says nothing of
+/// itself: it is run, and its lines are looked at.
 ///
 /// # Errors
-/// There is no such plugin.
+/// There is no such plugin, or a C plugin fails.
 pub fn describe(settings: &Settings, name: &str, json: bool) -> Result<u8> {
-    let plugin = folder::one(folder::open(settings)?, name)?;
-    print(&if json { format!("{}\n", plugin.json) } else { described(&plugin.description) });
+    let mut plugin = folder::one(settings, name)?;
+    if plugin.abi() == Abi::C {
+        capabilities::keep(folder::asked(settings, &[&plugin]), Level::Debug);
+        let lines = trial(settings, &plugin, TRIAL, |_| {}).map_err(|why| {
+            anyhow!("{name} is a C plugin, which is run to see its tables, and its {why}")
+        })?;
+        plugin.description.tables = seen(&lines, &settings.config.tags);
+        plugin.json = serde_json::to_string(&plugin.description)?;
+    }
+    print(&if json {
+        format!("{}\n", plugin.json)
+    } else {
+        described(&plugin.description, plugin.isolation())
+    });
     Ok(0)
 }
 
-fn described(plugin: &Description) -> String {
+/// The tables that lines have, without the tags that all lines get.
+fn seen(lines: &[Line], configured: &Tags) -> Vec<Table> {
+    let mut tables: Vec<Table> = Vec::new();
+    for line in lines.iter().filter(|line| !is_report(&line.table)) {
+        let table = match tables.iter_mut().find(|table| table.name == line.table) {
+            Some(table) => table,
+            None => {
+                let (name, text) = (line.table.clone(), "as seen in one call".to_owned());
+                tables.push(Table { name, text, tags: Vec::new(), fields: Vec::new() });
+                tables.last_mut().expect("it was pushed just now")
+            }
+        };
+        for name in line.tags.keys().filter(|name| !configured.contains_key(*name)) {
+            if !table.tags.iter().any(|tag| tag.name == *name) {
+                table.tags.push(Tag { name: name.clone(), text: String::new() });
+            }
+        }
+        for (name, value) in &line.fields {
+            if *name != INTERVAL_FIELD && !table.fields.iter().any(|field| field.name == *name) {
+                let kind = if matches!(value, Value::Text(_)) { Kind::Text } else { Kind::Float };
+                let (name, text) = (name.clone(), String::new());
+                table.fields.push(Field { name, text, kind, unit: Unit::None });
+            }
+        }
+    }
+    tables
+}
+
+fn described(plugin: &Description, isolation: Isolation) -> String {
     let Description { name, version, text, tables, options, capabilities } = plugin;
     let mut out = format!("{name} {version}: {text}\n");
+    if isolation == Isolation::Process {
+        let _ = writeln!(out, "\nruns in a process of its own");
+    }
     if !capabilities.is_empty() {
         let _ = writeln!(out, "\nasks for {}", capabilities.join(", "));
+    }
+    for option in options.iter().filter(|option| !option.capabilities.is_empty()) {
+        let needed = option.capabilities.join(", ");
+        let _ = writeln!(out, "\nasks for {needed} where `{}` is set", option.name);
     }
     if options.is_empty() {
         let _ = writeln!(out, "\nno options of its own\n");

@@ -78,11 +78,9 @@ fn rows(lines: &[&Line], tick: &Tick, table: Option<&Table>, width: Option<usize
         rows.push(time(line).into_iter().chain(tags).chain(fields).collect());
     }
     let texts = usize::from(events) + tags.len();
-    let text = |column: usize| {
-        column < texts
-            || lines.iter().any(|l| matches!(l.get(fields[column - texts]), Some(Value::Text(_))))
-    };
-    grid::aligned(&rows, |column| !text(column), width)
+    let is_text = |field: &&str| lines.iter().any(|l| matches!(l.get(field), Some(Value::Text(_))));
+    let numbers: Vec<bool> = fields.iter().map(|field| !is_text(field)).collect();
+    grid::aligned(&rows, |column| column >= texts && numbers[column - texts], width)
 }
 
 fn cell(value: &Value) -> String {

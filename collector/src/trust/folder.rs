@@ -1,9 +1,8 @@
 //! A folder that was checked, and the files in it: opened by its descriptor, never through a link.
 
-use super::walk::{End, Last, failed, kind_of, missing, walk};
 use super::{Subject, check};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, fchmod, fstat, fsync, mkdirat, openat, renameat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, fchmod, fstat, fsync, openat, renameat, statat, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use std::ffi::{OsStr, OsString};
@@ -51,53 +50,6 @@ impl Folder {
 
     pub(super) fn is_private(&self) -> bool {
         self.private
-    }
-
-    /// Opens a folder of which nobody but root and our user may change the list of files.
-    ///
-    /// # Errors
-    /// It is not there, no folder, or others may change it or where its path leads.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        match walk(path, Last::Followed)? {
-            End::Folder(folder) => folder.closed(),
-            End::Other(folder, name) => Err(failed(Errno::NOTDIR, &folder.path.join(name))),
-            End::Missing(folder, name, _) => Err(missing(&folder, &name)),
-        }
-    }
-
-    /// The same, and makes it with mode 0700 unless it is there, with all folders above it.
-    ///
-    /// # Errors
-    /// As [`Folder::open`].
-    pub fn make(path: &Path) -> io::Result<Self> {
-        while let End::Missing(folder, name, _) = walk(path, Last::Followed)? {
-            match mkdirat(&folder, &name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(failed(errno, &folder.path.join(name))),
-            }
-        }
-        Self::open(path)
-    }
-
-    /// The folder in which a file lies or is to be made, and the file's name. Others may have files of
-    /// their own there, as in /tmp.
-    ///
-    /// # Errors
-    /// It is not there, the file is a link or a folder, or others may change what lies there.
-    pub fn of_file(path: &Path) -> io::Result<(Self, OsString)> {
-        match walk(path, Last::NoLink)? {
-            End::Other(folder, name) | End::Missing(folder, name, true) => Ok((folder, name)),
-            End::Missing(folder, name, false) => {
-                let text = format!("its folder {}: make it first", missing(&folder, &name));
-                Err(io::Error::new(io::ErrorKind::NotFound, text))
-            }
-            End::Folder(_) => Err(not_a_file(FileType::Directory)),
-        }
-    }
-
-    fn closed(self) -> io::Result<Self> {
-        check(Subject::Own, &fstat(&self.fd)?, &self.path)?;
-        Ok(self)
     }
 
     /// Where it lies, without links.
@@ -239,4 +191,16 @@ pub(super) fn not_a_file(kind: FileType) -> io::Error {
         FileType::RegularFile | FileType::Unknown => "a special file",
     };
     io::Error::new(io::ErrorKind::InvalidInput, format!("{what}, not a regular file"))
+}
+
+/// An error that names the place.
+pub(super) fn failed(errno: Errno, at: &Path) -> io::Error {
+    let error = io::Error::from(errno);
+    io::Error::new(error.kind(), format!("{}: {error}", at.display()))
+}
+
+/// What a name in a folder is, without following it; none when there is nothing.
+fn kind_of(folder: &Folder, name: &OsStr) -> Option<FileType> {
+    let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some(FileType::from_raw_mode(stat.st_mode))
 }

@@ -47,11 +47,11 @@ fn privileged() -> bool {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Untrusted {
     path: PathBuf,
-    fault: Fault,
+    fault: Flaw,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+enum Flaw {
     /// It belongs to this user.
     Owner(u32),
     /// Others than its owner may change it.
@@ -64,14 +64,14 @@ impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.fault {
-            Fault::Owner(owner) => write!(
+            Flaw::Owner(owner) => write!(
                 f,
                 "{path} is owned by user {owner}, who is neither root nor the collector's: `chown root {path}`"
             ),
-            Fault::Writable => {
+            Flaw::Writable => {
                 write!(f, "others than its owner may change {path}: `chmod go-w {path}`")
             }
-            Fault::Readable => {
+            Flaw::Readable => {
                 write!(f, "others may read the secret in {path}: `chmod go-rwx {path}`")
             }
         }
@@ -100,16 +100,16 @@ enum Subject {
 }
 
 /// Pure: the fault that `us` finds with an owner and mode.
-fn fault(subject: Subject, owner: u32, mode: u32, us: u32) -> Option<Fault> {
+fn fault(subject: Subject, owner: u32, mode: u32, us: u32) -> Option<Flaw> {
     if owner != 0 && owner != us {
-        return Some(Fault::Owner(owner));
+        return Some(Flaw::Owner(owner));
     }
     let closed = match subject {
         Subject::Way => mode & OTHERS_WRITE == 0 || mode & STICKY != 0,
         Subject::Own => mode & OTHERS_WRITE == 0,
         Subject::Link | Subject::Written => true,
     };
-    (!closed).then_some(Fault::Writable)
+    (!closed).then_some(Flaw::Writable)
 }
 
 fn check(subject: Subject, stat: &Stat, path: &Path) -> Result<(), Untrusted> {
@@ -129,7 +129,7 @@ fn check_readers(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
     if stat.st_mode & 0o007 == 0 && (stat.st_mode & 0o070 == 0 || ours(stat.st_gid)) {
         return Ok(());
     }
-    judge(Untrusted { path: path.to_owned(), fault: Fault::Readable })
+    judge(Untrusted { path: path.to_owned(), fault: Flaw::Readable })
 }
 
 /// An error, or with `--allow-insecure` a warning, once.

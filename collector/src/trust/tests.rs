@@ -7,7 +7,7 @@ const SOMEBODY: u32 = 12345;
 
 #[test]
 fn only_root_and_we_may_change_what_we_rely_on() {
-    use Fault::{Owner, Writable};
+    use Flaw::{Owner, Writable};
     use Subject::{Link, Own, Way, Written};
     for (subject, owner, mode, expected) in [
         (Own, 0, 0o100_755, None),

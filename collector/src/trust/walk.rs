@@ -1,8 +1,8 @@
 //! Walking a path: one component after the other, each opened without following a link, and checked.
 
-use super::folder::{Folder, not_a_file};
+use super::folder::{Folder, failed, not_a_file};
 use super::{Subject, check, check_readers};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 const LINKS: u32 = 40;
 
 /// Where a path leads.
-pub(super) enum End {
+enum Reached {
     Folder(Folder),
     /// Something else of that name, which is no link and no folder.
     Other(Folder, OsString),
@@ -25,7 +25,7 @@ pub(super) enum End {
 
 /// A path's last component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Last {
+enum Last {
     /// Followed when it is a link, as those before it are.
     Followed,
     /// Must be no link.
@@ -34,7 +34,7 @@ pub(super) enum Last {
 
 /// Walks a path. Folders and links on the way must belong to root or to us, and folders be closed to
 /// others' writing, or sticky: then nobody else can change where it leads.
-pub(super) fn walk(path: &Path, last: Last) -> io::Result<End> {
+fn walk(path: &Path, last: Last) -> io::Result<Reached> {
     let path = std::path::absolute(path)?;
     let mut rest: Vec<OsString> = components(&path);
     let mut links = 0;
@@ -50,11 +50,11 @@ pub(super) fn walk(path: &Path, last: Last) -> io::Result<End> {
         match enter(&here, &name, at.clone()) {
             Ok(folder) => here = folder,
             Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::NOENT) => return Ok(End::Missing(here, name, rest.is_empty())),
+                Some(Errno::NOENT) => return Ok(Reached::Missing(here, name, rest.is_empty())),
                 Some(Errno::NOTDIR | Errno::LOOP) => {
                     let Some(target) = link(&here, &name, &at)? else {
                         return if rest.is_empty() {
-                            Ok(End::Other(here, name))
+                            Ok(Reached::Other(here, name))
                         } else {
                             Err(failed(Errno::NOTDIR, &at))
                         };
@@ -79,7 +79,7 @@ pub(super) fn walk(path: &Path, last: Last) -> io::Result<End> {
             },
         }
     }
-    Ok(End::Folder(here))
+    Ok(Reached::Folder(here))
 }
 
 /// The components of a path, the first one last.
@@ -126,15 +126,60 @@ fn link(here: &Folder, name: &OsStr, at: &Path) -> io::Result<Option<PathBuf>> {
     Ok(Some(PathBuf::from(OsString::from_vec(target.into_bytes()))))
 }
 
-/// An error that names the place.
-pub(super) fn failed(errno: Errno, at: &Path) -> io::Error {
-    let error = io::Error::from(errno);
-    io::Error::new(error.kind(), format!("{}: {error}", at.display()))
-}
-
-pub(super) fn missing(folder: &Folder, name: &OsStr) -> io::Error {
+fn missing(folder: &Folder, name: &OsStr) -> io::Error {
     let text = format!("{} does not exist", folder.path().join(name).display());
     io::Error::new(io::ErrorKind::NotFound, text)
+}
+
+impl Folder {
+    /// Opens a folder of which nobody but root and our user may change the list of files.
+    ///
+    /// # Errors
+    /// It is not there, no folder, or others may change it or where its path leads.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        match walk(path, Last::Followed)? {
+            Reached::Folder(folder) => folder.closed(),
+            Reached::Other(folder, name) => Err(failed(Errno::NOTDIR, &folder.path().join(name))),
+            Reached::Missing(folder, name, _) => Err(missing(&folder, &name)),
+        }
+    }
+
+    /// The same, and makes it with mode 0700 unless it is there, with all folders above it.
+    ///
+    /// # Errors
+    /// As [`Folder::open`].
+    pub fn make(path: &Path) -> io::Result<Self> {
+        while let Reached::Missing(folder, name, _) = walk(path, Last::Followed)? {
+            match mkdirat(&folder, &name, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed(errno, &folder.path().join(name))),
+            }
+        }
+        Self::open(path)
+    }
+
+    /// The folder in which a file lies or is to be made, and the file's name. Others may have files of
+    /// their own there, as in /tmp.
+    ///
+    /// # Errors
+    /// It is not there, the file is a link or a folder, or others may change what lies there.
+    pub fn of_file(path: &Path) -> io::Result<(Self, OsString)> {
+        match walk(path, Last::NoLink)? {
+            Reached::Other(folder, name) | Reached::Missing(folder, name, true) => {
+                Ok((folder, name))
+            }
+            Reached::Missing(folder, name, false) => {
+                let text = format!("its folder {}: make it first", missing(&folder, &name));
+                Err(io::Error::new(io::ErrorKind::NotFound, text))
+            }
+            Reached::Folder(_) => Err(not_a_file(FileType::Directory)),
+        }
+    }
+
+    fn closed(self) -> io::Result<Self> {
+        check(Subject::Own, &fstat(&self)?, self.path())?;
+        Ok(self)
+    }
 }
 
 /// Opens a file to read it, through links that only trusted users can change, and checks that it is a
@@ -164,14 +209,8 @@ pub fn open_secret(path: &Path) -> io::Result<File> {
 
 fn find(path: &Path) -> io::Result<(Folder, OsString)> {
     match walk(path, Last::Followed)? {
-        End::Other(folder, name) => Ok((folder, name)),
-        End::Missing(folder, name, _) => Err(missing(&folder, &name)),
-        End::Folder(_) => Err(not_a_file(FileType::Directory)),
+        Reached::Other(folder, name) => Ok((folder, name)),
+        Reached::Missing(folder, name, _) => Err(missing(&folder, &name)),
+        Reached::Folder(_) => Err(not_a_file(FileType::Directory)),
     }
-}
-
-/// What a name in a folder is, without following it; none when there is nothing.
-pub(super) fn kind_of(folder: &Folder, name: &OsStr) -> Option<FileType> {
-    let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    Some(FileType::from_raw_mode(stat.st_mode))
 }

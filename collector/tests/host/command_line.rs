@@ -58,7 +58,7 @@ fn a_wrong_plugin_option_costs_that_plugin_only() {
     fs::write(&config, "interval = \"100ms\"\n\n[plugin.fails]\natt = \"init\"\n").unwrap();
     let ended = run(dir.path(), &["--config", config.to_str().unwrap(), "--ticks", "2"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert_eq!(ended.table("good").count(), 2);
+    assert_eq!(ended.ticks("good"), 2);
     assert_eq!(ended.states("fails"), ["refused"]);
     let words = format!("{}:4:1: unknown option `att` (did you mean `at`?)", config.display());
     assert!(ended.reasons("fails").contains(&words), "{}", ended.reasons("fails"));
@@ -332,7 +332,7 @@ fn every_thread_carries_the_collectors_name() {
     command.stdin(Stdio::piped());
     let running = Running::start(command);
     running.wait_for("good: by nobody");
-    let parts = ["", "/good", "/log", "/out", "/sig", "/stdin"];
+    let parts = ["", "/good", "/log", "/out", "/sig", "/start", "/stdin", "/watch"];
     assert_eq!(running.threads(), parts.map(|part| format!("collector{part}")));
     running.signal("TERM");
     assert_eq!(running.end().code, Some(0));

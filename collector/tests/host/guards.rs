@@ -1,47 +1,62 @@
 //! One bad plugin costs one plugin.
 
 use crate::process::{Ended, folder, run};
+use collector::read::Line;
 
 /// Runs `good` beside a bad one for 12 ticks, and makes sure that it does not notice.
 fn beside_good(bad: &str, args: &[&str]) -> Ended {
+    beside_good_for(12, bad, args)
+}
+
+/// For so many ticks: 20 more than are needed, where a machine that stands still for 2 s may cost none of those.
+fn beside_good_for(ticks: u64, bad: &str, args: &[&str]) -> Ended {
     let plugins = folder(&["good", bad]);
-    let args = [&["--interval", "100ms", "--ticks", "12"], args].concat();
+    let ticks_text = ticks.to_string();
+    let args = [&["--interval", "100ms", "--ticks", &ticks_text], args].concat();
     let ended = run(plugins.path(), &args);
     // 3: rows of the bad one were lost.
     assert!(matches!(ended.code, Some(0 | 3)), "{:?}: {}", ended.code, ended.stderr);
     let good: Vec<u64> = ended.table("good").map(|line| line.u64("calls")).collect();
-    let missed = ended.sum("good", "ticks_missed");
-    assert_eq!(good.len() as u64 + missed, 12, "{}", ended.stderr);
+    assert_eq!(ended.ticks("good"), ticks, "{}", ended.stderr);
     assert!(good.windows(2).all(|two| two[1] == two[0] + 1), "{good:?}");
     // A machine under load may make it late, but never more than that.
-    let states = ended.states("good");
-    assert!(states.iter().all(|state| state == "running" || state == "late"), "{states:?}");
+    assert_states(&ended, "good", &["loading", "late"], "running");
     assert_eq!(ended.sum("good", "errors"), 0);
     ended
 }
 
+/// Makes sure of the state that a plugin is in at the end, and that it was in no others before. When it is looked at
+/// first nobody knows.
+fn assert_states(ended: &Ended, plugin: &str, before: &[&str], last: &str) {
+    let states = ended.states(plugin);
+    let known = |state: &String| state == last || before.contains(&&**state);
+    assert!(states.iter().all(known), "{plugin}: {states:?}");
+    assert_eq!(states.last().unwrap(), last, "{plugin}: {states:?}");
+}
+
 #[test]
 fn a_plugin_that_panics_is_quarantined_and_started_again_by_itself() {
-    let ended = beside_good("panics", &[]);
-    assert_eq!(ended.states("panics"), ["quarantined"]);
+    let ended = beside_good_for(12 + 20, "panics", &[]);
+    assert_states(&ended, "panics", &["loading", "running", "failed"], "quarantined");
     assert!(ended.reasons("panics").contains("panic at "), "{}", ended.reasons("panics"));
     assert!(ended.reasons("panics").contains("as it was told to"));
-    // Called at ticks 1, 3, 6 and 11: after 1, 2 and 4 intervals it is started, at the next one called.
+    // Called at ticks 1, 3, 6, 11, 20 and 31: after 1, 2, 4, 8 and 10 intervals it is started, at the next one called.
     let calls = ended.sum("panics", "calls");
-    assert!((2..=4).contains(&calls), "{calls} calls");
+    assert!((2..=6).contains(&calls), "{calls} calls");
     assert_eq!(ended.sum("panics", "errors"), calls);
     assert_eq!(ended.table("panics").count() as u64, calls, "what it pushed before is sent");
 }
 
 #[test]
 fn a_plugin_whose_calls_fail_is_quarantined_after_three() {
-    let ended = beside_good("fails", &[]);
-    assert_eq!(ended.states("fails"), ["failed", "quarantined"]);
+    let ended = beside_good_for(12 + 20, "fails", &[]);
+    assert_states(&ended, "fails", &["loading", "running", "failed"], "quarantined");
     assert!(ended.reasons("fails").contains("map `start` cannot be read"));
     assert_eq!(ended.table("fails").count() as u64, ended.sum("fails", "calls"));
-    let first_quarantined =
-        ended.about("fails").iter().position(|l| l.text("state") == "quarantined").unwrap();
-    assert!(first_quarantined >= 2, "{:?}", ended.states("fails"));
+    let about = ended.about("fails");
+    let first = about.iter().position(|line| line.text("state") == "quarantined").unwrap();
+    let calls = |lines: &[&Line]| lines.iter().map(|line| line.u64("calls")).sum::<u64>();
+    assert!(calls(&about[..first]) <= 3 && calls(&about[..=first]) >= 3, "{about:?}");
 }
 
 #[test]
@@ -49,12 +64,12 @@ fn a_plugin_that_cannot_start_says_why_and_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("c.toml");
     std::fs::write(&config, "[plugin.fails]\nat = \"init\"\n").unwrap();
-    let ended = beside_good("fails", &["--config", config.to_str().unwrap()]);
-    assert_eq!(ended.states("fails"), ["quarantined"]);
+    let ended = beside_good_for(12 + 20, "fails", &["--config", config.to_str().unwrap()]);
+    assert_states(&ended, "fails", &["loading", "failed"], "quarantined");
     assert!(ended.reasons("fails").contains("no such function: tcp_v4_rcv"));
     assert_eq!(ended.sum("fails", "calls"), 0);
     let starts = ended.sum("fails", "errors");
-    assert!((2..=5).contains(&starts), "{starts} starts in 12 intervals");
+    assert!((2..=7).contains(&starts), "{starts} starts in 32 intervals");
 }
 
 #[test]
@@ -101,15 +116,16 @@ fn caps_are_configured_per_plugin() {
 
 #[test]
 fn a_plugin_that_never_returns_is_late_and_left_behind_at_the_end() {
-    let ended = beside_good("sleeps", &[]);
+    let ended = beside_good_for(12 + 20, "sleeps", &[]);
     assert_eq!(ended.table("sleeps").count(), 1);
-    assert_eq!(ended.states("sleeps"), ["running", "late"]);
+    assert_eq!(ended.ticks("sleeps"), 12 + 20 - 1, "all but that of the call that never returned");
+    assert_states(&ended, "sleeps", &["loading", "running"], "late");
     assert_eq!(ended.sum("sleeps", "overruns"), 1);
     let reasons = ended.reasons("sleeps");
     assert!(reasons.contains("a call is running for "), "{reasons}");
     assert!(reasons.contains(" ms, its deadline is 100 ms"), "{reasons}");
     assert!(ended.stderr.contains("sleeps: has not ended in time"), "{}", ended.stderr);
-    assert!(ended.took.as_secs_f64() < 1.2 + 1.0 + 5.0, "{:?}", ended.took);
+    assert!(ended.took.as_secs_f64() < 3.2 + 1.0 + 5.0 + 10.0, "{:?}", ended.took);
 }
 
 #[test]
@@ -119,9 +135,9 @@ fn a_plugin_that_takes_longer_than_its_interval_skips_ticks_and_counts_them() {
     std::fs::write(&config, "[plugin.sleeps]\ntime = \"250ms\"\n").unwrap();
     let ended = beside_good("sleeps", &["--config", config.to_str().unwrap()]);
     let calls = ended.sum("sleeps", "calls");
-    assert!((2..=4).contains(&calls), "{calls} calls");
+    assert!((1..=4).contains(&calls), "{calls} calls");
+    assert_eq!(calls + ended.sum("sleeps", "ticks_missed"), 12);
     assert_eq!(ended.sum("sleeps", "overruns"), calls);
-    assert!(ended.sum("sleeps", "ticks_missed") >= 4);
     for line in ended.table("sleeps") {
         assert_eq!(line.time_ns % 100_000_000, 0, "still on the grid");
     }
@@ -133,14 +149,14 @@ fn a_plugin_that_never_starts_holds_up_the_others_for_five_seconds_at_most() {
     let config = dir.path().join("c.toml");
     std::fs::write(&config, "[plugin.sleeps]\nstart = \"1h\"\n").unwrap();
     let ended = beside_good("sleeps", &["--config", config.to_str().unwrap()]);
-    assert_eq!(ended.states("sleeps"), ["loading"]);
+    assert_states(&ended, "sleeps", &[], "loading");
     assert!(ended.reasons("sleeps").contains("init has been running for 5 s"));
-    assert!(ended.took.as_secs_f64() < 5.0 + 1.3 + 5.0, "{:?}", ended.took);
+    assert!(ended.took.as_secs_f64() < 5.0 + 1.3 + 5.0 + 10.0, "{:?}", ended.took);
 }
 
 #[test]
 fn a_row_outside_of_a_call_is_dropped_and_counted() {
-    let ended = beside_good("outside", &[]);
+    let ended = beside_good_for(12 + 20, "outside", &[]);
     assert!(ended.sum("outside", "dropped_closed") > 50);
     assert!(ended.reasons("outside").contains("pushed lines outside of a call"));
     // Its thread may hit a call; then the line counts like any other.
@@ -152,10 +168,9 @@ fn a_row_outside_of_a_call_is_dropped_and_counted() {
 fn all_bad_ones_together_still_cost_good_nothing() {
     let plugins = folder(&["good", "panics", "fails", "outside", "sleeps"]);
     std::fs::write(plugins.path().join("text.so"), "no library").unwrap();
-    let ended = run(plugins.path(), &["--interval", "100ms", "--ticks", "10"]);
+    let ended = run(plugins.path(), &["--interval", "100ms", "--ticks", "30"]);
     assert_eq!(ended.code, Some(3), "rows of `outside` were lost: {}", ended.stderr);
-    let good = ended.table("good").count() as u64;
-    assert_eq!(good + ended.sum("good", "ticks_missed"), 10);
+    assert_eq!(ended.ticks("good"), 30);
     for (plugin, state) in [
         ("panics", "quarantined"),
         ("fails", "quarantined"),

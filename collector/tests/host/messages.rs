@@ -2,6 +2,7 @@
 //!
 //! `COLLECTOR_MESSAGES=write cargo test -p collector --test host messages` writes it anew.
 
+use crate::c_plugins::{build, build_text};
 use crate::process::{Ended, Running, as_a_service, collector, example, without_privileges};
 use std::fmt::Write as _;
 use std::fs;
@@ -37,6 +38,21 @@ impl Script {
             fs::copy(example(name), all.join(format!("lib{name}.so"))).unwrap();
         }
         fs::write(all.join("libtext.so"), "hello").unwrap();
+        let c = dir.path().join("c");
+        fs::create_dir(&c).unwrap();
+        for fault in ["hole_in_values", "init_positive", "call_negative"] {
+            build(&c, fault, "faults.c", &[&format!("FAULT={fault}")]);
+        }
+        for (name, code) in [
+            ("half", "int init(void *a) { return !a; }"),
+            (
+                "undefined",
+                "int gone(void); int init(void *a) { return a ? gone() : 0; }\n\
+                 int call(int t, void *l) { return l ? t : 0; } void deinit(void) {}",
+            ),
+        ] {
+            build_text(&c, name, code);
+        }
         fs::write(all.join("libcut.so"), &fs::read(example("good")).unwrap()[..10_000]).unwrap();
         for (folder, plugins) in
             [("good", &["good"][..]), ("fails", &["fails"]), ("late", &["sleeps"]), ("none", &[])]
@@ -139,6 +155,7 @@ impl Step<'_> {
 fn is_of_the_machine(line: &str) -> bool {
     line.starts_with("kernel ")
         || line.starts_with("privileges ")
+        || line.starts_with("memory ")
         || line.starts_with("collector: warn: needs root")
         || line.starts_with("collector: warn: runs in a user namespace")
 }
@@ -168,7 +185,10 @@ fn all() -> String {
         &["list", "--help"],
         &["check", "--help"],
         &["once", "--help"],
+        &["top", "--help"],
+        &["replay", "--help"],
         &["describe", "--help"],
+        &["dashboard", "--help"],
     ] {
         s.step(words).run();
     }
@@ -190,7 +210,6 @@ fn all() -> String {
         &["--ticks", "3", "once", "good"],
         &["--only", "good", "list"],
         &["list", "--tag", "a=b"],
-        &["describe", "unity"],
         &["check", "goood"],
         &["--only", "goood"],
         &["--interval", "soon"],
@@ -221,9 +240,17 @@ fn all() -> String {
         "[tags\n",
         "[[output]]\nkind = \"influx\"\n",
         "[[output]]\nkind = \"influxdb1\"\n",
+        "http = \"0.0.0.0:9435\"\n",
+        "http = \"unix:/run/c.sock\"\nhttp_cert_file = \"c.pem\"\nhttp_key_file = \"k.pem\"\n",
+        "http = \"127.0.0.1:9435\"\nhttp_cert_file = \"c.pem\"\n",
+        "http = \"127.0.0.1:9435\"\nhttp_cert_file = \"c.toml\"\nhttp_key_file = \"k.pem\"\n",
     ] {
         s.step(&["--ticks", "1"]).plugins("good").config(text).run();
     }
+    for text in ["[plugin.good]\nlines = 1\n", "[plugin.good]\nlinse = 1\n"] {
+        s.step(&["--check-config"]).plugins("good").config(text).run();
+    }
+    s.step(&["--check-config"]).plugins("good").run();
     s.step(&["once", "good"]).config("[plugin.good]\nlinse = 1\n").run();
     s.step(&["once", "good"]).config("[plugin.good]\nlines = \"1\"\n").run();
     s.step(&["once", "fails"]).config("[plugin.fails]\nat = \"cal\"\n").run();
@@ -233,10 +260,33 @@ fn all() -> String {
     s.step(&["list", "--only", "good"]).config("[plugin.good]\nenabled = false\n").run();
     s.step(&["describe", "good"]).run();
     s.step(&["describe", "fails"]).run();
+    s.step(&["dashboard"]).run();
+    s.step(&["dashboard", "--for", "cypher"]).run();
+    s.step(&["dashboard", "goods", "--for", "metricsql"]).run();
     s.step(&["once", "good", "50ms"]).measured().run();
     s.step(&["once", "fails", "50ms"]).measured().run();
     s.step(&["once", "fails", "50ms"]).config("[plugin.fails]\nat = \"init\"\n").run();
     s.step(&["once", "good", "1h"]).until("to go").run();
+
+    s.title("C plugins");
+    s.step(&["list"]).plugins("c").run();
+    s.step(&["describe", "hole_in_values"]).plugins("c").run();
+    s.step(&["describe", "init_positive"]).plugins("c").run();
+    s.step(&["describe", "half"]).plugins("c").run();
+    s.step(&["once", "hole_in_values", "50ms"]).plugins("c").measured().run();
+    s.step(&["once", "call_negative", "50ms"]).plugins("c").measured().run();
+    s.step(&["once", "hole_in_values", "50ms"])
+        .plugins("c")
+        .config("[plugin.hole_in_values]\nby = \"comm\"\n")
+        .run();
+    s.step(&["check"]).plugins("c").measured().run();
+    let to_a_file = ["--output", "file:lines", "--interval", "50ms", "--ticks", "4"];
+    let only = [&to_a_file[..], &["--only", "hole_in_values"]].concat();
+    s.step(&only).plugins("c").measured().run();
+    // It has failed three times, and is not yet started again.
+    let to_a_file = ["--output", "file:lines", "--interval", "1s"];
+    let only = [&to_a_file[..], &["--only", "call_negative"]].concat();
+    s.step(&only).plugins("c").until("next start").run();
 
     s.title("Check");
     let url = format!("influxdb1://127.0.0.1:{}/db", s.port);
@@ -244,6 +294,11 @@ fn all() -> String {
     s.step(&outputs).config("[plugin.goood]\nby = \"x\"\n").measured().run();
     s.step(&["check", "good"]).measured().run();
     s.step(&["check", "fails"]).config("[plugin.fails]\nat = \"init\"\n").measured().run();
+    s.step(&["check", "good/libgood.so"]).measured().run();
+    s.step(&["check", "fails/libfails.so"]).measured().run();
+    s.step(&["check", "c/libhole_in_values.so"]).measured().run();
+    s.step(&["check", "plugins/libtext.so"]).run();
+    s.step(&["check", "good/libgood.so", "fails"]).run();
 
     s.title("Collecting");
     let to_a_file = ["--output", "file:lines", "--interval", "50ms"];

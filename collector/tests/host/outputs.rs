@@ -1,6 +1,6 @@
 //! Where lines go, while readers stand still, leave, and files are moved away.
 
-use crate::process::{Running, as_a_service, collector, folder};
+use crate::process::{Running, an_hour_beside_prints, as_a_service, collector, folder};
 use collector::read::{Line, read};
 use rustix::io::ioctl_fionread;
 use std::fs;
@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A collector whose standard output is the test's own; it is killed when the test fails.
 struct Collector(Child);
@@ -91,7 +91,7 @@ fn killed_while_its_reader_stands_still_it_leaves_no_part_of_a_line() {
         wait_until_stuck(&stdout);
         collector.signal(name);
         let (_, took) = collector.end();
-        assert!(took < Duration::from_secs(6), "{name}: {took:?}");
+        assert!(took < Duration::from_secs(20), "{name}: {took:?}");
         let mut bytes = Vec::new();
         stdout.read_to_end(&mut bytes).unwrap();
         assert!(!whole(&bytes).is_empty());
@@ -275,24 +275,25 @@ fn a_reader_that_never_reads_does_not_hold_up_the_end() {
     running.signal("TERM");
     let ended = running.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(told.elapsed() < Duration::from_millis(5_500), "{:?}", told.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(20), "{:?}", told.elapsed());
     assert!(ended.stderr.contains(" = 0 delivered"), "nobody has read it: {}", ended.stderr);
 }
 
 #[test]
 fn when_standard_input_is_closed_it_ends_as_on_a_signal() {
-    let plugins = folder(&["good"]);
-    let args = ["--interval", "1h", "--stop-on-stdin-close"];
+    let plugins = folder(&["good", "prints"]);
+    let config = an_hour_beside_prints(plugins.path());
+    let args = ["--config", &config, "--stop-on-stdin-close"];
     let mut command = collector(plugins.path(), &args);
     command.stdin(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let running = Running::of(child);
-    running.wait_for("good: by nobody"); // it starts
+    running.wait_for_lines("prints", 1);
     for _ in 0..1000 {
         stdin.write_all(b"\n").unwrap(); // as Telegraf's `signal = "STDIN"`
     }
-    sleep(Duration::from_millis(200));
+    assert_eq!(running.lines().iter().filter(|line| line.table == "good").count(), 0);
     drop(stdin);
     let ended = running.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);

@@ -1,17 +1,17 @@
 //! Running the collector, and reading what it says.
 
 use collector::read::{Line, read};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
-/// No test takes longer.
-const LIMIT: Duration = Duration::from_secs(60);
+/// No test takes longer, on a machine that does something else most of the time.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// One of this package's examples.
 pub fn example(name: &str) -> PathBuf {
@@ -40,7 +40,9 @@ pub fn folder(names: &[&str]) -> TempDir {
 pub fn collector(plugins: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
     command.arg("--plugins").arg(plugins).args(args);
-    let of_a_command = |arg| ["check", "describe", "list", "once", "--self"].contains(arg);
+    let of_a_command = |arg| {
+        ["check", "dashboard", "describe", "list", "once", "replay", "top", "--self"].contains(arg)
+    };
     if !args.iter().any(of_a_command) {
         command.args(["--self", "full"]);
     }
@@ -72,11 +74,41 @@ pub fn without_privileges(mut command: Command) -> Command {
     command
 }
 
+/// A configuration with an hour between ticks, but for `prints`, which is in the folder too: once that gives lines, all
+/// plugins have started.
+pub fn an_hour_beside_prints(plugins: &Path) -> String {
+    let path = plugins.join("hour.toml");
+    std::fs::write(&path, "interval = \"1h\"\n[plugin.prints]\ninterval = \"50ms\"\n").unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Waits until something is so.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < LIMIT, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Starts a program that may just have been copied: a child that another test is just starting may still have it open for
+/// writing.
+pub fn spawn(command: &mut Command) -> Child {
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
+            child => return child.unwrap(),
+        }
+    }
+}
+
 /// A collector that runs.
 pub struct Running {
     child: Child,
-    stdout: JoinHandle<Vec<u8>>,
+    stdout: JoinHandle<()>,
     stderr: JoinHandle<()>,
+    /// What stands on standard output so far.
+    printed: Arc<Mutex<Vec<u8>>>,
     /// What stands on standard error so far.
     said: Arc<Mutex<String>>,
     began: Instant,
@@ -99,7 +131,7 @@ impl Running {
     }
 
     pub fn start(mut command: Command) -> Self {
-        Self::of(command.spawn().unwrap())
+        Self::of(spawn(&mut command))
     }
 
     /// One that was just started.
@@ -107,10 +139,17 @@ impl Running {
         let began = Instant::now();
         let mut stdout = child.stdout.take().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
+        let printed = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&printed);
         let stdout = thread::spawn(move || {
-            let mut bytes = Vec::new();
-            stdout.read_to_end(&mut bytes).unwrap();
-            bytes
+            let mut part = [0; 1 << 16];
+            loop {
+                let length = stdout.read(&mut part).unwrap();
+                if length == 0 {
+                    break;
+                }
+                lines.lock().unwrap().extend(&part[..length]);
+            }
         });
         let said = Arc::new(Mutex::new(String::new()));
         let sayings = Arc::clone(&said);
@@ -119,15 +158,58 @@ impl Running {
                 *sayings.lock().unwrap() += &(line.unwrap() + "\n");
             }
         });
-        Self { child, stdout, stderr, said, began }
+        Self { child, stdout, stderr, printed, said, began }
+    }
+
+    /// What it has said on standard error so far.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
     }
 
     /// Waits until it has said something on standard error.
     pub fn wait_for(&self, words: &str) {
-        while !self.said.lock().unwrap().contains(words) {
+        self.wait_for_times(words, 1);
+    }
+
+    /// Waits until it has said something so many times.
+    pub fn wait_for_times(&self, words: &str, times: usize) {
+        while self.said.lock().unwrap().matches(words).count() < times {
             assert!(self.began.elapsed() < LIMIT, "it never said {words}");
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until there are so many lines on standard output that begin like this and whose time is later than this
+    /// call, however long their ticks take to come.
+    pub fn wait_for_lines(&self, begin: &str, count: usize) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        let later = |line: &&[u8]| {
+            let Some(line) = line.strip_suffix(b"\n") else { return false }; // torn so far
+            let time = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+            let time = std::str::from_utf8(time).ok().and_then(|time| time.parse::<u128>().ok());
+            line.starts_with(begin.as_bytes()) && time.is_some_and(|time| time > now)
+        };
+        let lines = || {
+            let printed = self.printed.lock().unwrap();
+            printed.split_inclusive(|byte| *byte == b'\n').filter(later).count()
+        };
+        while lines() < count {
+            assert!(self.began.elapsed() < LIMIT, "no {count} lines of {begin}: {}", self.said());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The whole lines on standard output so far.
+    pub fn lines(&self) -> Vec<Line> {
+        let printed = self.printed.lock().unwrap().clone();
+        let whole = printed.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        read(&printed[..whole]).unwrap()
+    }
+
+    /// Waits until `good` has made so many ticks more, and the collector has told of itself as often.
+    pub fn wait_for_ticks(&self, count: usize) {
+        self.wait_for_lines("good,", count);
+        self.wait_for_lines("collector_host,", count);
     }
 
     /// Its threads' names, sorted.
@@ -179,9 +261,10 @@ impl Running {
             thread::sleep(Duration::from_millis(5));
         };
         let took = self.began.elapsed();
-        let stdout = std::mem::replace(&mut self.stdout, thread::spawn(Vec::new));
-        std::mem::replace(&mut self.stderr, thread::spawn(|| ())).join().unwrap();
-        let stdout = String::from_utf8(stdout.join().unwrap()).unwrap();
+        for thread in [&mut self.stdout, &mut self.stderr] {
+            std::mem::replace(thread, thread::spawn(|| ())).join().unwrap();
+        }
+        let stdout = String::from_utf8(std::mem::take(&mut *self.printed.lock().unwrap())).unwrap();
         let stderr = self.said.lock().unwrap().clone();
         Ended { code: status.code(), lines: Vec::new(), stdout, stderr, took }
     }
@@ -218,6 +301,11 @@ impl Ended {
     /// A field of those, summed.
     pub fn sum(&self, plugin: &str, field: &str) -> u64 {
         self.about(plugin).iter().map(|line| line.u64(field)).sum()
+    }
+
+    /// How many ticks a plugin has had: with a line in the table of its name, or counted as missed.
+    pub fn ticks(&self, plugin: &str) -> u64 {
+        self.table(plugin).count() as u64 + self.sum(plugin, "ticks_missed")
     }
 
     /// The reasons that were ever given for a plugin.

@@ -1,6 +1,6 @@
 //! Standard streams that nobody has, or nobody reads.
 
-use crate::process::{Running, collector, example, folder};
+use crate::process::{Running, collector, example, folder, spawn};
 use collector::read::read;
 use rustix::pipe::fcntl_setpipe_size;
 use std::fs;
@@ -17,7 +17,7 @@ struct Process(Child);
 
 impl Process {
     fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap())
+        Self(spawn(command))
     }
 
     fn terminate(&self) {
@@ -69,7 +69,7 @@ fn streams_that_are_closed_and_not_used_are_no_matter_and_no_other_file_takes_th
     let began = Instant::now();
     while !fs::read_to_string(&file).is_ok_and(|text| text.contains("\ngood,")) {
         let ended = process.0.try_wait().unwrap();
-        assert!(began.elapsed() < Duration::from_secs(30) && ended.is_none());
+        assert!(began.elapsed() < Duration::from_secs(120) && ended.is_none());
         thread::sleep(Duration::from_millis(5));
     }
     for descriptor in 0..=2 {
@@ -99,7 +99,7 @@ fn messages_that_nobody_reads_hold_up_neither_ticks_nor_the_end_and_are_counted(
         let before = good(&file);
         let began = Instant::now();
         while good(&file) < before + 20 {
-            assert!(began.elapsed() < Duration::from_secs(30), "{} ticks", good(&file) - before);
+            assert!(began.elapsed() < Duration::from_secs(120), "{} ticks", good(&file) - before);
             thread::sleep(Duration::from_millis(5));
         }
         let lines = read_at_the_end.then(|| {
@@ -110,7 +110,7 @@ fn messages_that_nobody_reads_hold_up_neither_ticks_nor_the_end_and_are_counted(
         process.terminate();
         assert_eq!(process.0.wait().unwrap().code(), Some(0));
         let took = told.elapsed();
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
         if let Some(lines) = lines {
             drop(reader);
             let lines = lines.join().unwrap();

@@ -1,13 +1,14 @@
 //! Files that are no plugins are refused with the reason, and the dynamic linker never sees a broken one.
 
 use crate::process::{command, example, folder, run};
-use collector::{elf, load};
+use collector::elf::{self, Abi};
+use collector::load;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 fn reason(path: &Path) -> String {
-    match load::load(path) {
+    match load::load_here(path) {
         Ok(plugin) => panic!("{} is {}", path.display(), plugin.description.name),
         Err(reason) => reason,
     }
@@ -22,7 +23,7 @@ fn libc() -> std::path::PathBuf {
 
 #[test]
 fn a_plugin_says_what_it_is() {
-    let plugin = load::load(&example("good")).unwrap_or_else(|reason| panic!("{reason}"));
+    let plugin = load::load_here(&example("good")).unwrap_or_else(|reason| panic!("{reason}"));
     assert_eq!(plugin.description.name, "good");
     let tables: Vec<&str> = plugin.description.tables.iter().map(|t| t.name.as_str()).collect();
     assert_eq!(tables, ["good", "good_wait"]);
@@ -107,8 +108,12 @@ fn what_is_no_plugin_is_called_what_it_is() {
 }
 
 #[test]
-fn a_unity_plugin_is_told_that_its_time_will_come() {
-    assert_eq!(reason(&example("unity")), "a C (unity) plugin: not supported yet");
+fn a_c_plugin_is_told_from_a_rust_one_by_its_symbols() {
+    for (name, abi) in [("good", Abi::Rust), ("unity", Abi::C)] {
+        let plugin = load::load_here(&example(name)).unwrap_or_else(|reason| panic!("{reason}"));
+        assert_eq!((plugin.abi(), &*plugin.description.name), (abi, name));
+        assert_eq!(elf::check(&fs::read(example(name)).unwrap()).unwrap().abi, abi);
+    }
 }
 
 #[test]
@@ -152,15 +157,15 @@ fn refused_files_show_up_and_the_rest_runs() {
     fs::write(dir.path().join("text.so"), "hello").unwrap();
     fs::write(dir.path().join(".hidden.so"), "hello").unwrap();
     fs::write(dir.path().join("README.md"), "hello").unwrap();
-    fs::copy(dir.path().join("libgood.so"), dir.path().join("libother.so")).unwrap();
+    fs::copy(dir.path().join("libgood.so"), dir.path().join("good.so")).unwrap();
     let ended = run(dir.path(), &["--interval", "100ms", "--ticks", "2"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert_eq!(ended.table("good").count(), 2);
+    assert_eq!(ended.ticks("good"), 2);
     for (plugin, reason) in [
         ("cut", "cut short"),
         ("text", "a text file"),
         ("foreign_abi", "built for plugin-api 1.77.777"),
-        ("other", "plugin `good` is already "),
+        ("libgood.so", "plugin `good` is already "),
     ] {
         assert_eq!(ended.states(plugin), ["refused"], "{plugin}");
         assert!(ended.reasons(plugin).contains(reason), "{}", ended.reasons(plugin));
@@ -169,7 +174,7 @@ fn refused_files_show_up_and_the_rest_runs() {
         ended.table("collector_plugin").map(|line| line.tag("plugin")).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names, ["cut", "foreign_abi", "good", "other", "text"]);
+    assert_eq!(names, ["cut", "foreign_abi", "good", "libgood.so", "text"]);
 
     let list = command(dir.path(), &["list"]);
     assert_eq!(list.code, Some(0));

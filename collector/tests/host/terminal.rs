@@ -1,6 +1,6 @@
 //! A terminal that is closed.
 
-use crate::process::{Running, collector, folder};
+use crate::process::{Running, an_hour_beside_prints, collector, folder, wait_until};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -135,20 +135,22 @@ fn a_collector_that_writes_to_a_terminal_ends_with_it() {
 
 #[test]
 fn a_collector_that_writes_elsewhere_ends_with_the_terminal_that_it_was_started_from() {
-    let (plugins, terminal) = (folder(&["good"]), Terminal::open());
+    let (plugins, terminal) = (folder(&["good", "prints"]), Terminal::open());
     let lines = plugins.path().join("lines");
     let url = format!("file:{}", lines.display());
-    let mut command = collector(plugins.path(), &["--interval", "1h", "--output", &url]);
+    let config = an_hour_beside_prints(plugins.path());
+    let mut command = collector(plugins.path(), &["--config", &config, "--output", &url]);
     terminal.starts(&mut command);
     let running = Running::start(command);
-    running.wait_for("good: by nobody");
+    let has = |words| std::fs::read_to_string(&lines).is_ok_and(|text| text.contains(words));
+    wait_until("lines", || has("prints"));
     drop(terminal);
     let ended = running.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let words = "ending: SIGHUP: the terminal is closed";
     assert!(ended.stderr.contains(words), "{}", ended.stderr);
     // It took its last tick.
-    assert!(std::fs::read_to_string(lines).unwrap().contains("good,by=nobody"));
+    assert!(has("good,by=nobody"));
 }
 
 #[test]

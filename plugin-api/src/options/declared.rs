@@ -61,6 +61,7 @@ impl<T: OptionType> Declared<T> {
             kind: with_allowed(T::kind(), self.range.as_ref()),
             default: self.default.show(),
             also: T::also(),
+            capabilities: Vec::new(),
         }
     }
 }

@@ -14,7 +14,6 @@ mod value;
 pub use bytes::Bytes;
 pub use range::{Bounds, Range, Ranged};
 pub use shape::OptionType;
-pub(crate) use shape::with_article;
 pub use value::{OptionValue, Unfit};
 
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 
 use super::range::Range;
 use super::value::{OptionValue, Unfit};
+use crate::describe::with_article;
 use crate::{Result, bail};
 use serde_json::Value;
 
@@ -108,14 +109,5 @@ pub(super) fn with_allowed<T: OptionValue>(kind: String, range: Option<&Range<T>
     match range.map_or_else(T::allowed, ToString::to_string) {
         allowed if allowed.is_empty() => kind,
         allowed => format!("{kind} ({allowed})"),
-    }
-}
-
-/// `a whole number`, `an optional text`, `true or false`.
-pub(crate) fn with_article(kind: &str) -> String {
-    match kind {
-        _ if kind.starts_with("true") => kind.to_owned(),
-        _ if kind.starts_with(['a', 'e', 'i', 'o', 'u']) => format!("an {kind}"),
-        _ => format!("a {kind}"),
     }
 }

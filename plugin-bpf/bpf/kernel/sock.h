@@ -27,6 +27,12 @@
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 
+/* include/uapi/asm-generic/errno.h */
+#define ECONNABORTED 103
+#define ECONNRESET   104
+#define ETIMEDOUT    110
+#define ECONNREFUSED 111
+
 /* include/net/tcp_states.h */
 enum {
 	TCP_ESTABLISHED = 1,
@@ -86,8 +92,14 @@ struct sock_common {
 	struct in6_addr skc_v6_rcv_saddr;
 };
 
+typedef struct {
+	int owned; /* a task has locked the socket, rather than a soft interrupt */
+} socket_lock_t;
+
 struct sock {
 	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
+	struct socket *sk_socket;
 	u16 sk_type;
 	u16 sk_protocol;
 	kuid_t sk_uid;
@@ -96,7 +108,17 @@ struct sock {
 	u32 sk_max_ack_backlog;
 };
 
+/* include/uapi/linux/net.h */
+typedef enum {
+	SS_FREE,
+	SS_UNCONNECTED,
+	SS_CONNECTING,
+	SS_CONNECTED,
+	SS_DISCONNECTING,
+} socket_state;
+
 struct socket {
+	socket_state state;
 	short type;
 	struct sock *sk;
 };

@@ -68,6 +68,7 @@ struct pid {
 };
 
 struct css_set;
+struct files_struct;
 struct mm_struct;
 
 struct task_struct {
@@ -76,7 +77,11 @@ struct task_struct {
 	/* __state since 5.14 (2f064a59a11f "sched: Change task_struct::state"). */
 	unsigned int __state;
 	unsigned int flags;
+	/* It has a CPU; with CONFIG_SMP. An int, and a byte in 7.2: libbpf makes the load that fits. */
+	unsigned int on_cpu;
 	int exit_code;
+	unsigned long nvcsw; /* how often it left a CPU to sleep, and otherwise */
+	unsigned long nivcsw;
 	u64 start_time; /* CLOCK_MONOTONIC, of the thread */
 	/* real_start_time before 5.5 (cf25e24db61c "time: Rename tsk->real_start_time to
 	   ->start_boottime"). */
@@ -87,7 +92,8 @@ struct task_struct {
 	struct pid *thread_pid;	 /* NULL once it was reaped */
 	struct nsproxy *nsproxy; /* NULL once it is exiting */
 	struct css_set *cgroups;
-	struct mm_struct *mm; /* NULL for kernel threads, and once it is exiting */
+	struct files_struct *files; /* NULL once it is exiting; kernel/file.h */
+	struct mm_struct *mm;	    /* NULL for kernel threads, and once it is exiting */
 	const struct cred *real_cred;
 	char comm[16];
 };

@@ -8,6 +8,8 @@
 #ifndef __UNITY_BASE_H
 #define __UNITY_BASE_H
 
+#include "plain.h"
+
 /*
  * bpf_map_update_elem() with its result as the int that it is: up to Linux 6.3 the helper's "long" has
  * undefined upper bits, so that it equals no -EEXIST (d7ba4cc900bf "bpf: return long from bpf_map_ops
@@ -36,20 +38,6 @@ static __always_inline int unity_update(void *map, const void *key, const void *
 /* What the object says as max_entries: __uint() makes a number the length of an array type. */
 #define unity_max_entries(map) (sizeof(*(map)->max_entries) / sizeof(int))
 #define unity_bank_len(map)    ((__u32)unity_max_entries(map) & ((1u << 27) - 1))
-
-/* ---- plain maps: a tool's own state, which no tick reads or resets; coolbpf.h has more ---- */
-
-#define HASH(name, K, V, n)	BPF_MAP(name, BPF_MAP_TYPE_HASH, K, V, n)
-#define LRU_HASH(name, K, V, n) BPF_MAP(name, BPF_MAP_TYPE_LRU_HASH, K, V, n)
-/* n values of each CPU. */
-#define PERCPU_ARRAY(name, V, n) BPF_MAP(name, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, V, n)
-#define BPF_MAP(name, kind, K, V, n)                                                               \
-	struct {                                                                                   \
-		__uint(type, kind);                                                                \
-		__uint(max_entries, n);                                                            \
-		__type(key, K);                                                                    \
-		__type(value, V);                                                                  \
-	} name SEC(".maps")
 
 /* ---- what was lost, by piece and cause ---- */
 

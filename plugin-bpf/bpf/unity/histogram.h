@@ -3,6 +3,8 @@
 #ifndef __UNITY_HISTOGRAM_H
 #define __UNITY_HISTOGRAM_H
 
+#include "log2.h"
+
 /* Slots: one each for 0..8, then 4 for every power of two; as plugin_api::histogram::slot(). */
 #define UNITY_SLOTS 252
 
@@ -47,28 +49,6 @@ struct unity_histogram {
 		__type(value, struct unity_histogram);                                             \
 	}                                                                                          \
 	name SEC(".maps")
-
-/* Floor of the binary logarithm, by shifts: clang 14 cannot compile __builtin_clzll for BPF. */
-static __always_inline __u32 unity_log2(__u64 v)
-{
-	__u32 shift, log;
-
-	log = (v > 0xffffffff) << 5;
-	v >>= log;
-	shift = (v > 0xffff) << 4;
-	v >>= shift;
-	log |= shift;
-	shift = (v > 0xff) << 3;
-	v >>= shift;
-	log |= shift;
-	shift = (v > 0xf) << 2;
-	v >>= shift;
-	log |= shift;
-	shift = (v > 0x3) << 1;
-	v >>= shift;
-	log |= shift;
-	return log | (v >> 1);
-}
 
 static __always_inline __u32 unity_slot(__u64 value)
 {

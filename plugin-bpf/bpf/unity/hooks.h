@@ -29,10 +29,11 @@
  */
 #define READ(pointer, field) (unity_btf ? (pointer)->field : BPF_CORE_READ(pointer, field))
 
-/* ---- from pairs (T, a, U, b) to parameters and arguments, six at most ---- */
+/* ---- from pairs (T, a, U, b) to parameters and arguments, eight at most ---- */
 
-#define unity_count(...)							 unity_count_(0, ##__VA_ARGS__, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0)
-#define unity_count_(_0, _1, _2, _3, _4, _5, _6, _7, _8, _9, _a, _b, _c, n, ...) n
+#define unity_count(...)                                                                           \
+	unity_count_(0, ##__VA_ARGS__, 8, 8, 7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0)
+#define unity_count_(_0, _1, _2, _3, _4, _5, _6, _7, _8, _9, _a, _b, _c, _d, _e, _f, _g, n, ...) n
 
 #define unity_params0(...)
 #define unity_params1(T, a)	 , T a
@@ -41,6 +42,8 @@
 #define unity_params4(T, a, ...) , T a unity_params3(__VA_ARGS__)
 #define unity_params5(T, a, ...) , T a unity_params4(__VA_ARGS__)
 #define unity_params6(T, a, ...) , T a unity_params5(__VA_ARGS__)
+#define unity_params7(T, a, ...) , T a unity_params6(__VA_ARGS__)
+#define unity_params8(T, a, ...) , T a unity_params7(__VA_ARGS__)
 #define unity_params(...)	 unity_paste(unity_params, unity_count(__VA_ARGS__))(__VA_ARGS__)
 
 /* The i-th word of a raw tracepoint's or fentry's context. */
@@ -51,6 +54,8 @@
 #define unity_words4(i, T, a, ...) , (T)((__u64 *)ctx)[i] unity_words3(i + 1, __VA_ARGS__)
 #define unity_words5(i, T, a, ...) , (T)((__u64 *)ctx)[i] unity_words4(i + 1, __VA_ARGS__)
 #define unity_words6(i, T, a, ...) , (T)((__u64 *)ctx)[i] unity_words5(i + 1, __VA_ARGS__)
+#define unity_words7(i, T, a, ...) , (T)((__u64 *)ctx)[i] unity_words6(i + 1, __VA_ARGS__)
+#define unity_words8(i, T, a, ...) , (T)((__u64 *)ctx)[i] unity_words7(i + 1, __VA_ARGS__)
 #define unity_words(...)	   unity_paste(unity_words, unity_count(__VA_ARGS__))(0, ##__VA_ARGS__)
 
 /* The parameters of a kprobed function. */
@@ -101,6 +106,10 @@ struct unity_field {
 	unity_declare(prog, i, T, a) unity_declare4(prog, unity_paste(i, 1), __VA_ARGS__)
 #define unity_declare6(prog, i, T, a, ...)                                                         \
 	unity_declare(prog, i, T, a) unity_declare5(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_declare7(prog, i, T, a, ...)                                                         \
+	unity_declare(prog, i, T, a) unity_declare6(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_declare8(prog, i, T, a, ...)                                                         \
+	unity_declare(prog, i, T, a) unity_declare7(prog, unity_paste(i, 1), __VA_ARGS__)
 #define unity_declares(prog, ...)                                                                  \
 	unity_paste(unity_declare, unity_count(__VA_ARGS__))(prog, 1, ##__VA_ARGS__)
 
@@ -135,6 +144,10 @@ static __always_inline const void *unity_locate(const void *ctx,
 	, unity_read(prog, i, T, a) unity_reads4(prog, unity_paste(i, 1), __VA_ARGS__)
 #define unity_reads6(prog, i, T, a, ...)                                                           \
 	, unity_read(prog, i, T, a) unity_reads5(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_reads7(prog, i, T, a, ...)                                                           \
+	, unity_read(prog, i, T, a) unity_reads6(prog, unity_paste(i, 1), __VA_ARGS__)
+#define unity_reads8(prog, i, T, a, ...)                                                           \
+	, unity_read(prog, i, T, a) unity_reads7(prog, unity_paste(i, 1), __VA_ARGS__)
 #define unity_reads(prog, ...)                                                                     \
 	unity_paste(unity_reads, unity_count(__VA_ARGS__))(prog, 1, ##__VA_ARGS__)
 

@@ -11,6 +11,9 @@ struct unity_stack {
 	__u64 frames[UNITY_FRAMES];
 };
 
+/* Memory of a CPU for programs that take a stack at the same time, as one that was preempted does. */
+#define UNITY_STACK_SCRATCHES 3
+
 struct unity_stack_scratch {
 	__u64 taken;
 	struct unity_stack stack;
@@ -26,7 +29,7 @@ struct unity_stack_scratch {
 	UNITY_HALVES(unity_stacks__, number, name, __u64, struct unity_stack, n, n);               \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                           \
-		__uint(max_entries, 1);                                                            \
+		__uint(max_entries, UNITY_STACK_SCRATCHES);                                        \
 		__type(key, __u32);                                                                \
 		__type(value, struct unity_stack_scratch);                                         \
 	} name##__scratch SEC(".maps")
@@ -51,16 +54,20 @@ static __always_inline __u64 unity_hash_stack(const struct unity_stack *stack)
 static __always_inline __u64 unity_stacks_add(void *ctx, void *map, void *scratch_map, __u32 piece,
 					      __u64 flags)
 {
-	struct unity_stack_scratch *scratch;
+	struct unity_stack_scratch *scratch = NULL;
 	__u64 hash = 0;
-	__u32 zero = 0;
 	long bytes;
 	int err;
 
-	scratch = bpf_map_lookup_elem(scratch_map, &zero);
-	if (!scratch)
-		return 0;
-	if (!unity_take(&scratch->taken)) {
+	for (__u32 i = 0; i < UNITY_STACK_SCRATCHES; i++) {
+		__u32 key = i;
+
+		scratch = bpf_map_lookup_elem(scratch_map, &key);
+		if (!scratch || unity_take(&scratch->taken))
+			break;
+		scratch = NULL;
+	}
+	if (!scratch) {
 		unity_lose(piece, UNITY_BUSY);
 		return 0;
 	}
@@ -99,5 +106,33 @@ static __always_inline __u64 unity_stacks_add(void *ctx, void *map, void *scratc
 						    unity_piece(map##__notes), flags);             \
 		unity_id;                                                                          \
 	})
+
+/* ---- stacks that stay ---- */
+
+/*
+ * At most n different stacks, for state that no tick resets, such as what is held: they stay until
+ * user space removes them. In one hash, without the cut.
+ */
+#define STACK_STORE(name, n) UNITY_STACK_STORE(__COUNTER__, name, n)
+#define UNITY_STACK_STORE(number, name, n)                                                         \
+	UNITY_PIECE(name, number, n);                                                              \
+	struct unity_paste(unity_stack_store__, number)                                            \
+	{                                                                                          \
+		__uint(type, BPF_MAP_TYPE_HASH);                                                   \
+		__uint(max_entries, n);                                                            \
+		__type(key, __u64);                                                                \
+		__type(value, struct unity_stack);                                                 \
+	}                                                                                          \
+	name SEC(".maps");                                                                         \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                           \
+		__uint(max_entries, UNITY_STACK_SCRATCHES);                                        \
+		__type(key, __u32);                                                                \
+		__type(value, struct unity_stack_scratch);                                         \
+	} name##__scratch SEC(".maps")
+
+/* As stacks_add(). */
+#define stack_store_add(ctx, map, flags)                                                           \
+	unity_stacks_add(ctx, map, map##__scratch, unity_piece(map##__notes), flags)
 
 #endif

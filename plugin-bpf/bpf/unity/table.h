@@ -98,6 +98,8 @@ static __always_inline bool unity_slot_add(struct unity_sums *slot, __u64 value)
 	if (!slot)
 		return false;
 	first = !slot->count;
+	barrier_var(
+		value); /* of adding 0 the compiler makes an atomic or, which 5.10 does not know */
 	__sync_fetch_and_add(&slot->count, 1);
 	__sync_fetch_and_add(&slot->sum, value);
 #ifdef UNITY_FETCH

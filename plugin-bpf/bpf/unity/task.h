@@ -29,12 +29,29 @@ static __always_inline struct comm comm_at(const void *name)
 	return comm;
 }
 
-/* 0 while it runs or could run. `state` became `__state` in 5.14 (2f064a59a11f). */
-static __always_inline long task_state(struct task_struct *task)
+/* bpftool's vmlinux.h of an older kernel does not have it. */
+struct task_struct___since_5_14 {
+	unsigned int __state;
+} __attribute__((preserve_access_index));
+
+/*
+ * 0 while it runs or could run, in a body of ON_ARGUMENTS. `state` became `__state` in 5.14
+ * (2f064a59a11f).
+ */
+#define TASK_STATE(task)                                                                           \
+	(bpf_core_field_exists(((struct task_struct___since_5_14 *)(task))->__state)               \
+		 ? (long)READ((struct task_struct___since_5_14 *)(task), __state)                  \
+		 : READ((struct task_struct___pre_5_14 *)(task), state))
+
+/* Whether it has a CPU, in a body of ON_ARGUMENTS. Kernels have an int there, or a byte. */
+#define TASK_ON_CPU(task) (unity_btf ? (task)->on_cpu : unity_on_cpu(task))
+static __always_inline __u32 unity_on_cpu(struct task_struct *task)
 {
-	if (bpf_core_field_exists(task->__state))
-		return BPF_CORE_READ(task, __state);
-	return BPF_CORE_READ((struct task_struct___pre_5_14 *)task, state);
+	__u32 on_cpu = 0;
+
+	bpf_probe_read_kernel(&on_cpu, bpf_core_field_size(task->on_cpu),
+			      __builtin_preserve_access_index(&task->on_cpu));
+	return on_cpu;
 }
 
 /* The process that a task's parent belongs to. */

@@ -2,8 +2,8 @@
 
 use crate::Result;
 use libbpf_cargo::SkeletonBuilder;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 /// The folder of `unity.bpf.h`, `coolbpf.h` and `vmlinux.h`.
 const HEADERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../bpf");
@@ -42,7 +42,13 @@ pub fn depfile(out: &Path, name: &str) -> PathBuf {
 fn compile(source: &Path, object: &Path, more: &[String]) -> Result<()> {
     let headers = fs::canonicalize(HEADERS).map_err(|e| format!("{HEADERS}: {e}"))?;
     let args = [format!("-I{}", headers.display()), "-Wall".into(), "-Werror".into()];
-    let args = args.into_iter().chain(["-fno-unwind-tables".into()]).chain(more.iter().cloned());
+    // The kernel is told where a line of code stands: below the package and the headers, wherever those lie.
+    let package = env::current_dir().map_err(|e| format!("the package's folder: {e}"))?;
+    let folders = [(&package, "."), (&headers, "bpf")];
+    let folders =
+        folders.map(|(here, there)| format!("-ffile-prefix-map={}={there}", here.display()));
+    let args = args.into_iter().chain(folders);
+    let args = args.chain(["-fno-unwind-tables".into()]).chain(more.iter().cloned());
     SkeletonBuilder::new()
         .source(source)
         .obj(object)

@@ -22,6 +22,7 @@ mod source;
 mod write;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 /// Compiles every `src/*.bpf.c` of the package whose build script calls it.
@@ -34,6 +35,25 @@ pub fn skeletons() {
         // Not by an exit code, of which cargo would tell a long story.
         error.lines().for_each(|line| println!("cargo::error={line}"));
     }
+}
+
+/// Compiles a C program for the package's tests, with frame pointers and names for its functions, as
+/// `$OUT_DIR/name`: the tests have it by `include_bytes!(concat!(env!("OUT_DIR"), "/name"))`, also in a machine
+/// without a compiler.
+///
+/// # Panics
+/// It does not compile.
+pub fn test_program(source: &str, name: &str, flags: &[&str]) {
+    println!("cargo::rerun-if-changed={source}");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(name);
+    let cc = env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let mut command = Command::new(cc);
+    command.args(["-std=gnu11", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+    command.args(["-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-rdynamic"]);
+    command.args(flags).arg(source).arg("-o").arg(out);
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}:\n{text}");
 }
 
 fn all() -> Result<()> {

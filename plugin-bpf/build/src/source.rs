@@ -46,6 +46,7 @@ pub enum Kind {
         value: Shape,
     },
     Stacks,
+    StackStore,
     Pairs {
         key: Shape,
         value: Shape,
@@ -102,7 +103,7 @@ impl Source {
 /// Maps of this crate and of libbpf's usdt.bpf.h, and those that a macro declares beside another one.
 fn is_hidden(map: &str, names: &[String]) -> bool {
     let beside = map.strip_suffix("__b").or_else(|| map.strip_suffix("__scratch"));
-    matches!(map, "unity_cut" | "unity_lost")
+    matches!(map, "unity_cut" | "unity_lost" | "unity_tails" | "unity_sites")
         || beside.is_some_and(|of| names.iter().any(|n| n == of))
 }
 
@@ -136,6 +137,7 @@ fn piece(
                 .map_err(|e| format!("its value is {e}"))?,
         },
         "unity_stacks" => Kind::Stacks,
+        "unity_stack_store" => Kind::StackStore,
         "unity_pairs" => Kind::Pairs {
             key: key_of(btf, ty("key")?, structs)?,
             value: shape::shape(btf, ty("value")?, structs)

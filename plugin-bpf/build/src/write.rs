@@ -156,6 +156,7 @@ fn reader(map: &Map) -> (String, String) {
             format!("table({name:?})"),
         ),
         Kind::Stacks => ("Stacks".into(), format!("stacks({name:?})")),
+        Kind::StackStore => ("StackStore".into(), format!("stack_store({name:?})")),
         Kind::Pairs { key, value } => (
             format!("Pairs<{}, {}>", key.name(types), value.name(types)),
             format!("pairs({name:?})"),
@@ -200,7 +201,7 @@ fn maps(code: &mut String, source: &Source) {
         let kind = match map.kind {
             Kind::Counters(_) | Kind::CounterArray(_) => "Counters",
             Kind::Histogram { .. } => "Histogram",
-            Kind::Pairs { .. } | Kind::CpuPairs => "Pairs",
+            Kind::Pairs { .. } | Kind::CpuPairs | Kind::StackStore => "Pairs",
             Kind::Events { .. } => "Events",
             Kind::Histograms { .. } | Kind::Table { .. } | Kind::Stacks | Kind::Plain(_) => {
                 "Halves"

@@ -3,14 +3,17 @@
 use super::held::Held;
 use super::info::Program;
 use super::ladder::Verdict;
-use super::target::Target;
+use super::target::{Function, Target, has_cookies};
 use crate::exact::CutKind;
 use crate::object::{Failure, Loaded, ProgramDef};
-use libbpf_rs::ProgramInput;
+use libbpf_rs::{MapCore as _, MapFlags, ProgramInput};
 use plugin_api::{Result, anyhow};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::FromRawFd as _;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 /// The loaded objects of a plugin with their links, those of [`crate::Links`] too; dropping it detaches and
 /// unloads.
@@ -23,6 +26,8 @@ pub struct Attached {
     verdicts: Vec<Verdict>,
     /// Programs with what went wrong since the last report.
     troubles: Vec<(String, String)>,
+    /// Threads that let go of links which nobody meets any more.
+    leaving: Vec<JoinHandle<()>>,
     objects: Vec<Loaded>,
     /// How programs enter the cut, where one of them does.
     cut: Option<CutKind>,
@@ -33,6 +38,7 @@ struct Late {
     /// Dead when the `Links` is gone.
     owner: Weak<()>,
     held: Vec<Held>,
+    sites: Vec<(u32, u64)>,
 }
 
 impl Attached {
@@ -44,6 +50,7 @@ impl Attached {
             programs: Vec::new(),
             verdicts: Vec::new(),
             troubles: Vec::new(),
+            leaving: Vec::new(),
             objects,
             cut: enters.then_some(cut),
         }
@@ -57,13 +64,14 @@ impl Attached {
 
     /// Attaches the program of a hook.
     pub(super) fn attach(&mut self, name: &str, target: &Target) -> Result<(), Failure> {
-        let found = self
-            .objects
-            .iter()
-            .find_map(|loaded| loaded.object().progs_mut().find(|program| program.name() == name));
-        let program = found.ok_or_else(|| Failure::of_program(name, "no such program"))?;
+        self.place(target).map_err(|reason| Failure::of_program(name, reason))?;
+        let found = self.objects.iter().find_map(|loaded| {
+            let def = loaded.code.programs.iter().find(|def| def.name == name)?;
+            Some((def, loaded.object().progs_mut().find(|program| program.name() == name)?))
+        });
+        let (def, program) = found.ok_or_else(|| Failure::of_program(name, "no such program"))?;
         let held = target.attach(&program).map_err(|reason| Failure::of_program(name, reason))?;
-        self.programs.push(Program::of(&program, target).map_err(Failure::of_object)?);
+        self.programs.push(Program::of(def, &program, target).map_err(Failure::of_object)?);
         self.held.extend(held);
         Ok(())
     }
@@ -77,7 +85,10 @@ impl Attached {
         // Unique in the process: a number means nothing to any other object.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut held = Vec::new(); // what it has at a failure detaches
+        let mut sites = Vec::new();
         for (name, target) in targets {
+            let site = self.place(target).map_err(|reason| Failure::of_program(name, reason))?;
+            sites.extend(site);
             let found = self.objects.iter().find_map(|loaded| {
                 loaded.object().progs_mut().find(|program| program.name() == *name)
             });
@@ -86,13 +97,59 @@ impl Attached {
             held.extend(one.map_err(|reason| Failure::of_program(name, reason))?);
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.late.insert(number, Late { owner, held });
+        self.late.insert(number, Late { owner, held, sites });
         Ok(number)
+    }
+
+    /// Tells the programs where a static probe's site has its argument, where the kernel has no cookies that say it
+    /// (probe.bpf.h).
+    fn place(&self, target: &Target) -> Result<Option<(u32, u64)>, String> {
+        let Target::Uprobe { function: Function::Site(site), .. } = target else { return Ok(None) };
+        let Some(argument) = site.argument.filter(|_| !has_cookies()) else { return Ok(None) };
+        let (key, place) = ((site.offset & 0xfff) as u32, argument.0);
+        let mut known = self.late.values().flat_map(|late| &late.sites);
+        if known.any(|(other, elsewhere)| *other == key && *elsewhere != place) {
+            return Err("another file has a static probe at the same place of a page, and this kernel cannot tell \
+                        the two apart (Linux 5.15)"
+                .to_owned());
+        }
+        let map = self.objects.iter().find_map(|object| object.map("unity_sites"));
+        let map = map.ok_or("the program has no probe.bpf.h")?;
+        map.update(&key.to_ne_bytes(), &place.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|error| format!("map `unity_sites`: {error}"))?;
+        Ok(Some((key, place)))
+    }
+
+    /// Whether a program that is attached later can be attached at all: by a probe of a file that nobody maps.
+    ///
+    /// # Errors
+    /// The kernel's reason. A kernel that wants CAP_SYS_ADMIN for it gives that one at the start or never.
+    pub(super) fn try_probe(&self, name: &str) -> Result<(), String> {
+        // SAFETY: the name is a C string; the result is checked.
+        let fd = unsafe { libc::memfd_create(c"probe".as_ptr(), libc::MFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error().to_string());
+        }
+        // SAFETY: the descriptor is new and ours alone.
+        let file = unsafe { File::from_raw_fd(fd) };
+        file.set_len(4096).map_err(|error| error.to_string())?;
+        let target = Target::uprobe_at(format!("/proc/self/fd/{fd}"), 0);
+        let mut programs = self.objects.iter().flat_map(|loaded| loaded.object().progs_mut());
+        let program = programs.find(|program| program.name() == name).ok_or("no such program")?;
+        target.attach(&program).map(drop)
     }
 
     /// Detaches what was attached under a number.
     pub(super) fn detach_late(&mut self, number: u64) {
         self.late.remove(&number);
+    }
+
+    /// The same without waiting: the kernel takes a grace period of some 100 ms to end a uprobe. For places that no
+    /// process is left to come to.
+    pub(super) fn let_go(&mut self, number: u64) {
+        let Some(late) = self.late.remove(&number) else { return };
+        self.leaving.retain(|thread| !thread.is_finished());
+        self.leaving.push(std::thread::spawn(move || drop(late.held)));
     }
 
     /// For the next report.
@@ -114,14 +171,11 @@ impl Attached {
         troubles.into_iter().for_each(|(program, reason)| self.trouble(&program, reason));
     }
 
-    /// Links by program.
-    pub(super) fn links(&self) -> BTreeMap<String, usize> {
+    /// In how many places a program is attached.
+    pub(super) fn links(&self, program: &str) -> usize {
         let late = self.late.values().flat_map(|late| &late.held);
-        let mut links = BTreeMap::new();
-        for held in self.held.iter().chain(late) {
-            *links.entry(held.program().to_owned()).or_default() += held.links();
-        }
-        links
+        let of_it = self.held.iter().chain(late).filter(|held| held.program() == program);
+        of_it.map(Held::links).sum()
     }
 
     /// Where a program is attached, when its section does not say it and it is in one place.
@@ -130,13 +184,9 @@ impl Attached {
         held.target().map(str::to_owned)
     }
 
-    /// What the probes missed before they came to a program, by its name.
-    pub(super) fn missed(&self) -> BTreeMap<String, u64> {
-        let mut missed = BTreeMap::new();
-        for held in &self.held {
-            *missed.entry(held.program().to_owned()).or_default() += held.missed();
-        }
-        missed
+    /// What the probes missed before they came to a program.
+    pub(super) fn missed(&self, program: &str) -> u64 {
+        self.held.iter().filter(|held| held.program() == program).map(Held::missed).sum()
     }
 
     pub(super) fn programs_mut(&mut self) -> &mut [Program] {
@@ -198,6 +248,13 @@ impl Attached {
             by_program.entry(program).or_default().push(reason);
         }
         by_program.into_iter().map(|(program, reasons)| (program, in_one(&reasons))).collect()
+    }
+}
+
+impl Drop for Attached {
+    /// No link outlives the objects.
+    fn drop(&mut self) {
+        self.leaving.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 

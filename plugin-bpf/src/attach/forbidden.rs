@@ -17,6 +17,7 @@ pub(super) struct Machine {
     kprobes: bool,
     uprobes: bool,
     tracepoints: bool,
+    net_admin: bool,
 }
 
 /// What stands behind a refusal.
@@ -26,6 +27,33 @@ pub(super) enum Cause {
     Process(String),
     /// The kernel lacks or forbids it.
     Kernel(String),
+}
+
+/// Whether a reason may be one of privileges. The verifier answers EACCES too.
+pub(super) fn is_denied(reason: &str) -> bool {
+    is_forbidden(reason) || is_access_denied(reason)
+}
+
+/// What perf events answer to whoever lacks a capability; a lockdown or a filter of system calls answers EPERM.
+pub(super) fn is_access_denied(reason: &str) -> bool {
+    ["EACCES", "ermission denied"].iter().any(|word| reason.contains(word))
+}
+
+/// The function of a probe that was refused for want of privileges, and that is not there either: no privilege
+/// helps.
+pub(super) fn missing_function<'a>(section: &'a str, reason: &str) -> Option<&'a str> {
+    let (kind, function) = section.split_once('/')?;
+    if !is_denied(reason) || !matches!(kind, "kprobe" | "kretprobe") {
+        return None;
+    }
+    // Who cannot read it does not know. Addresses are hidden from us, names are not.
+    let symbols = fs::read_to_string("/proc/kallsyms").ok()?;
+    let names = symbols.lines().filter_map(|line| line.split_ascii_whitespace().nth(2));
+    (!symbols.is_empty() && names.into_iter().all(|name| name != function)).then_some(function)
+}
+
+fn is_forbidden(reason: &str) -> bool {
+    ["EPERM", "not permitted"].iter().any(|word| reason.contains(word))
 }
 
 impl Machine {
@@ -48,16 +76,13 @@ impl Machine {
             kprobes: probes("kprobe"),
             uprobes: probes("uprobe"),
             tracepoints: tracefs("events"),
+            net_admin: privileges::has_net_admin(),
         }
     }
 
     /// Why a program with this section was refused, or the object as a whole (`""`).
     pub(super) fn explains(&self, section: &str, reason: &str) -> Option<Cause> {
-        let says = |words: [&str; 2]| words.iter().any(|word| reason.contains(word));
-        let forbidden = says(["EPERM", "not permitted"]);
-        // The verifier answers EACCES too: alone it says nothing about privileges.
-        let denied = forbidden || says(["EACCES", "ermission denied"]);
-        if let Some(missing) = self.missing.as_ref().filter(|_| denied) {
+        if let Some(missing) = self.missing.as_ref().filter(|_| is_denied(reason)) {
             return Some(Cause::Process(missing.clone()));
         }
         let (what, lacks) = match section.split(['/', '.']).next().unwrap_or_default() {
@@ -76,6 +101,10 @@ impl Machine {
             }
             "fentry" | "fexit" | "fmod_ret" | "lsm" => ("BPF trampolines", None),
             "perf_event" => ("perf events", None),
+            "cgroup" => {
+                let lacks = "it needs CAP_NET_ADMIN, which this process does not hold";
+                ("programs of cgroups", (!self.net_admin).then_some(lacks))
+            }
             _ => ("BPF", None),
         };
         if let Some(lacks) = lacks {
@@ -90,7 +119,7 @@ impl Machine {
             (None, false) => String::new(),
         };
         let forbids = format!("the process has the privileges, but the kernel forbids {what}{by}");
-        forbidden.then_some(Cause::Kernel(forbids))
+        is_forbidden(reason).then_some(Cause::Kernel(forbids))
     }
 }
 
@@ -112,6 +141,7 @@ mod tests {
             kprobes: true,
             uprobes: true,
             tracepoints: true,
+            net_admin: true,
         }
     }
 
@@ -128,6 +158,12 @@ mod tests {
             (Machine { kprobes: false, ..machine() }, "kprobe/f", "-ENOENT", "has no kprobes"),
             (Machine { uprobes: false, ..machine() }, "usdt", "-ENOENT", "has no uprobes"),
             (Machine { tracepoints: false, ..machine() }, "tp/s/e", "-ENOENT", "mount -t tracefs"),
+            (
+                Machine { net_admin: false, ..machine() },
+                "cgroup/connect4",
+                eperm,
+                "needs CAP_NET_ADMIN",
+            ),
             (Machine { missing: needs(), ..locked() }, "tp_btf/e", eperm, "missing: CAP_BPF"),
             (
                 Machine { missing: needs(), ..machine() },
@@ -144,6 +180,15 @@ mod tests {
             };
             assert!(text.contains(words), "{section}: {reason}: {text}");
         }
+    }
+
+    #[test]
+    fn a_probe_of_a_function_that_is_not_there_needs_no_privilege() {
+        let eacces = "failed to create kprobe 'f+0x0' perf event: -EACCES";
+        assert_eq!(missing_function("kprobe/no_such_function", eacces), Some("no_such_function"));
+        assert_eq!(missing_function("kretprobe/vfs_read", eacces), None);
+        assert_eq!(missing_function("kprobe/no_such_function", "-EINVAL"), None);
+        assert_eq!(missing_function("tp/no/such", eacces), None);
     }
 
     #[test]

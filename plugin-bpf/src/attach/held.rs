@@ -1,7 +1,7 @@
 //! What holds a program at its hook.
 
 use super::target::{Cpus, Target};
-use libbpf_rs::{Iter, Link, ProgramMut};
+use libbpf_rs::{Iter, Link, ProgramMut, ProgramType};
 use plugin_api::{Context as _, Result, bail};
 use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::io::Read as _;
@@ -13,6 +13,8 @@ pub(crate) struct Held {
     program: String,
     target: Option<String>,
     by: By,
+    /// Probes of the kernel count what they miss.
+    is_probe: bool,
 }
 
 enum By {
@@ -23,11 +25,13 @@ enum By {
 impl Held {
     pub(super) fn of_link(program: &ProgramMut<'_>, link: Link, target: &Target) -> Self {
         let target = (!matches!(target, Target::Declared)).then(|| target.to_string());
-        Self { program: name(program), target, by: By::Link(link) }
+        let is_probe = program.prog_type() == ProgramType::Kprobe;
+        Self { program: name(program), target, by: By::Link(link), is_probe }
     }
 
     pub(super) fn of_cpus(program: &ProgramMut<'_>, cpus: Cpus) -> Self {
-        Self { program: name(program), target: Some(cpus.name().to_owned()), by: By::Cpus(cpus) }
+        let target = Some(cpus.name().to_owned());
+        Self { program: name(program), target, by: By::Cpus(cpus), is_probe: false }
     }
 
     /// The program's function.
@@ -69,6 +73,9 @@ impl Held {
     /// kprobe perf link info"); 0 where the kernel does not say it.
     pub(super) fn missed(&self) -> u64 {
         let By::Link(link) = &self.by else { return 0 };
+        if !self.is_probe {
+            return 0; // to ask is a system call
+        }
         let mut info = libbpf_sys::bpf_link_info::default();
         let mut len = size_of_val(&info) as u32;
         let fd = link.as_fd().as_raw_fd();

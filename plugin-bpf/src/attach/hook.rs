@@ -9,7 +9,7 @@ use std::cell::Cell;
 ///
 /// The programs of a hook are found by their names, `HOOK_KIND`, in the order of the source: `switch_btf`,
 /// `switch_raw`, `switch_tp` are three ways of the hook `switch`. `KIND` is one of btf, raw, tp, fentry,
-/// fexit, kprobe, kretprobe, uprobe, uretprobe, usdt, perf, lsm, cgroup, iter. Entry and return of one
+/// fexit, kprobe, kretprobe, uprobe, uretprobe, session, usdt, perf, lsm, cgroup, iter. Entry and return of one
 /// mechanism (fentry and fexit, kprobe and kretprobe, uprobe and uretprobe) are one way, taken together. A
 /// word behind the kind makes a way of its own: `exit_btf_group`.
 #[derive(Clone, Debug)]
@@ -189,7 +189,8 @@ impl Hooks {
         }
         if let Some(kind) = ONLY.take() {
             let of_kind = |p: &&'static str| split(p).is_none_or(|(_, way)| way.0 == kind);
-            let hooks = sets.iter_mut().flatten();
+            // What is attached later has one way.
+            let hooks = sets.iter_mut().flatten().filter(|hook| !hook.is_late());
             hooks.for_each(|hook| hook.ways.retain(|way| way.iter().all(&of_kind)));
             let without = |set: &Vec<Resolved>| set.iter().any(|hook| hook.ways.is_empty());
             if let Some(hook) = sets[0].iter().find(|hook| hook.ways.is_empty())
@@ -243,7 +244,6 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
-    #[cfg(test)]
     fn is_late(&self) -> bool {
         matches!(self.target, Target::Later)
     }
@@ -254,7 +254,7 @@ impl Resolved {
 }
 
 /// Kinds with the mechanism that they are part of.
-const KINDS: [(&str, &str); 14] = [
+const KINDS: [(&str, &str); 15] = [
     ("btf", "btf"),
     ("raw", "raw"),
     ("tp", "tp"),
@@ -264,6 +264,7 @@ const KINDS: [(&str, &str); 14] = [
     ("kretprobe", "kprobe"),
     ("uprobe", "uprobe"),
     ("uretprobe", "uprobe"),
+    ("session", "session"),
     ("usdt", "usdt"),
     ("perf", "perf"),
     ("lsm", "lsm"),
@@ -275,12 +276,14 @@ const KINDS: [(&str, &str); 14] = [
 fn split(program: &'static str) -> Option<(&'static str, (&'static str, &'static str))> {
     let ends = program.match_indices('_').map(|(at, _)| at).chain([program.len()]);
     let starts: Vec<usize> = program.match_indices('_').map(|(at, _)| at + 1).collect();
-    // The last word that is a kind; what follows is a variant.
-    starts.into_iter().rev().find_map(|start| {
+    let mut kinds = starts.into_iter().rev().map(|start| {
         let end = ends.clone().find(|end| *end > start)?;
         let (_, mechanism) = KINDS.iter().find(|(kind, _)| *kind == &program[start..end])?;
         Some((&program[..start - 1], (*mechanism, program[end..].trim_start_matches('_'))))
-    })
+    });
+    // The last word that is a kind; what follows is a variant, as in `call_kprobe_session`.
+    let last = kinds.find_map(|kind| kind)?;
+    Some(kinds.map_while(|kind| kind).last().unwrap_or(last))
 }
 
 /// The names in front of a known kind, each once.

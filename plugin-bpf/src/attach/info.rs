@@ -1,6 +1,7 @@
 //! A loaded program, and what the kernel has counted about it.
 
 use super::target::Target;
+use crate::object::ProgramDef;
 use libbpf_rs::{ProgramMut, ProgramType};
 use plugin_api::{Context as _, Result};
 use std::mem::offset_of;
@@ -9,8 +10,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 /// A loaded program, by its own descriptor.
 #[derive(Debug)]
 pub struct Program {
-    pub(super) name: String,
-    pub(super) hook: String,
+    pub(super) name: &'static str,
+    pub(super) hook: &'static str,
     fd: OwnedFd,
     counts_misses: bool,
     /// Its section says where it attaches.
@@ -28,28 +29,30 @@ pub struct ProgramInfo {
     pub runs: u64,
     /// Nanoseconds in these runs.
     pub run_ns: u64,
+    /// Instructions that the verifier followed; `None` where the kernel does not say.
+    pub verified: Option<u32>,
 }
 
 impl Program {
-    pub(super) fn of(program: &ProgramMut<'_>, target: &Target) -> Result<Self> {
+    pub(super) fn of(
+        def: &'static ProgramDef,
+        program: &ProgramMut<'_>,
+        target: &Target,
+    ) -> Result<Self> {
         // These run under one guard for all of them (trace_call_bpf), whose skips are counted since
         // Linux 6.7 (dd8657894c11 "bpf: Count missed stats in trace_call_bpf").
-        let guarded = matches!(
-            program.prog_type(),
-            ProgramType::Kprobe | ProgramType::Tracepoint | ProgramType::PerfEvent
-        );
-        let program_name = program.name().to_string_lossy().into_owned();
-        let section = program.section().to_string_lossy();
-        let hook = section.split('/').next().unwrap_or_default();
-        let fd = program
-            .as_fd()
-            .try_clone_to_owned()
-            .with_context(|| format!("program {program_name}: no descriptor left"))?;
+        let counts_misses = match program.prog_type() {
+            ProgramType::Kprobe | ProgramType::Tracepoint => kernel_at_least(6, 7),
+            // `bpf_overflow_handler` skips them under that guard without a count.
+            ProgramType::PerfEvent => false,
+            _ => true,
+        };
+        let fd = program.as_fd().try_clone_to_owned();
         Ok(Self {
-            name: program_name,
-            hook: hook.to_owned(),
-            fd,
-            counts_misses: !guarded || kernel_at_least(6, 7),
+            name: def.name,
+            hook: def.section.split('/').next().unwrap_or_default(),
+            fd: fd.with_context(|| format!("program {}: no descriptor left", def.name))?,
+            counts_misses,
             declared: matches!(target, Target::Declared),
             before: ProgramInfo::default(),
         })
@@ -57,14 +60,14 @@ impl Program {
 
     /// Its function's name.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Kind of hook, such as `tp_btf`.
     #[must_use]
-    pub fn hook(&self) -> &str {
-        &self.hook
+    pub fn hook(&self) -> &'static str {
+        self.hook
     }
 
     /// Asks the kernel (0.3 us).
@@ -82,12 +85,15 @@ impl Program {
             return Err(std::io::Error::from_raw_os_error(-error))
                 .with_context(|| format!("program {}: no information", self.name));
         }
-        // The kernel fills as much as it knows: recursion_misses came with Linux 5.12.
-        let known = offset_of!(libbpf_sys::bpf_prog_info, recursion_misses) + 8 <= len as usize;
+        // The kernel fills as much as it knows: recursion_misses came with Linux 5.12, verified_insns with 5.16.
+        let knows = |offset: usize, size: usize| offset + size <= len as usize;
+        let misses = knows(offset_of!(libbpf_sys::bpf_prog_info, recursion_misses), 8);
+        let verified = knows(offset_of!(libbpf_sys::bpf_prog_info, verified_insns), 4);
         Ok(ProgramInfo {
-            missed: (known && self.counts_misses).then_some(info.recursion_misses),
+            missed: (misses && self.counts_misses).then_some(info.recursion_misses),
             runs: info.run_cnt,
             run_ns: info.run_time_ns,
+            verified: verified.then_some(info.verified_insns),
         })
     }
 }

@@ -105,6 +105,13 @@ impl<K: Ord + Clone> Links<K> {
         Ok(changes)
     }
 
+    /// Detaches a key, whose places nobody comes to any more, without waiting for the kernel.
+    pub(super) fn let_go(&mut self, attached: &mut Attached, key: &K) {
+        if let Some(State::Attached(number)) = self.known.remove(key) {
+            attached.let_go(number);
+        }
+    }
+
     /// How many keys are attached.
     #[must_use]
     pub fn len(&self) -> usize {

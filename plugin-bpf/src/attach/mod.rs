@@ -1,6 +1,7 @@
 //! From hooks to attached programs.
 
 mod attached;
+mod files;
 mod follow;
 mod forbidden;
 mod held;
@@ -11,25 +12,29 @@ mod links;
 mod program;
 mod target;
 pub(crate) mod tracepoint;
+mod trial;
 
 pub use attached::Attached;
+pub use files::{Files, Found, Inode, Probed, Process, Search};
 pub use hook::{Hook, Hooks, by_hand, only_kind};
 pub use info::{Program, ProgramInfo, kernel_at_least};
 pub use ladder::Verdict;
 pub use links::{Changes, Links};
 pub use target::{Function, PerfEvent, Rate, Target};
+pub use trial::Trial;
 
 use crate::exact::CutKind;
 use crate::object::{Code, Failure, Loaded, ProgramDef, Settings, Terms, load};
 use forbidden::{Cause, Machine};
 use hook::Resolved;
 use ladder::{Ended, Ladder};
-use plugin_api::{Result, bail};
+use plugin_api::{Result, bail, privileges};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
 use std::sync::{Mutex, PoisonError};
 
-/// Tries the hooks' ways by loading and attaching, best first, until every hook that is needed has one.
+/// Tries the hooks' ways by loading and attaching, best first, until every hook that is needed has one with which
+/// the tool can `begin`.
 ///
 /// # Errors
 /// No set of hooks works; names each hook that failed with its ways and their reasons.
@@ -38,6 +43,7 @@ pub(crate) fn attach(
     settings: &[Settings],
     hooks: &Hooks,
     cut: CutKind,
+    begin: &mut dyn FnMut(&Attached) -> Result<Trial>,
 ) -> Result<Attached> {
     let programs: Vec<&'static ProgramDef> =
         codes.iter().flat_map(|code| code.programs.iter()).collect();
@@ -45,16 +51,22 @@ pub(crate) fn attach(
     let mut reasons = Vec::new();
     for set in hooks.resolve(&programs)? {
         let climb = Climb { codes, settings, cut };
-        match climb.up(&set, &mut verdicts) {
+        match climb.up(&set, &mut verdicts, begin) {
             Ok(mut attached) => {
                 // Of a program that another set could not use and this one could: no verdict.
                 verdicts.retain(|v| attached.programs().iter().all(|p| p.name() != v.program));
                 let mut known = BTreeSet::new();
                 verdicts.retain(|v| known.insert(v.program.clone()));
+                let given_up = |v: &&Verdict| v.left_out || !reasons.is_empty();
+                let mut given_up = verdicts.iter().filter(given_up);
+                if let Some(hook) = given_up.find(|v| climb.wants_sys_admin(v)) {
+                    bail!("{}: {}; CAP_SYS_ADMIN may help", hook.program, hook.reason);
+                }
                 log(&verdicts);
                 attached.set_verdicts(verdicts);
                 return Ok(attached);
             }
+            Err(Ended(reason)) if privileges::is_short_of_files(&reason) => bail!("{reason}"),
             Err(Ended(reason)) if reasons.contains(&reason) => {}
             Err(Ended(reason)) => reasons.push(reason),
         }
@@ -80,18 +92,31 @@ struct Climb<'a> {
 }
 
 impl Climb<'_> {
-    fn up(&self, set: &[Resolved], verdicts: &mut Vec<Verdict>) -> Result<Attached, Ended> {
+    fn up(
+        &self,
+        set: &[Resolved],
+        verdicts: &mut Vec<Verdict>,
+        begin: &mut dyn FnMut(&Attached) -> Result<Trial>,
+    ) -> Result<Attached, Ended> {
         let mut ladder = Ladder::new(set);
         let mut without_btf = false;
         let result = loop {
             let failure = match self.attempt(&ladder, without_btf) {
-                Ok(attached) => break Ok(attached),
+                Ok(attached) => match begin(&attached) {
+                    Ok(Trial::Passed) => break Ok(attached),
+                    Ok(Trial::Failed(program, reason)) => Failure::of_program(program, reason),
+                    Err(error) => break Err(Ended(format!("{error:#}"))),
+                },
                 Err(failure) => match self.explained(failure) {
                     Ok(failure) => failure,
                     Err(ended) => break Err(ended),
                 },
             };
             match failure {
+                // A worse way would do, and stay. The next start may have the best one.
+                Failure { reason, .. } if privileges::is_short_of_files(&reason) => {
+                    break Err(Ended(reason));
+                }
                 // The object as a whole: perhaps for want of the kernel's BTF, which programs without
                 // relocations do not need.
                 Failure { program: None, .. } if !without_btf => without_btf = true,
@@ -118,6 +143,10 @@ impl Climb<'_> {
     /// way works either.
     fn explained(&self, failure: Failure) -> Result<Failure, Ended> {
         let section = failure.program.as_deref().map_or("", |program| self.section(program));
+        if let Some(function) = forbidden::missing_function(section, &failure.reason) {
+            let reason = format!("this kernel has no function `{function}`");
+            return Ok(Failure { reason, ..failure });
+        }
         match Machine::read().explains(section, &failure.reason) {
             Some(Cause::Process(missing)) => Err(Ended(missing)),
             Some(Cause::Kernel(why)) => {
@@ -125,6 +154,17 @@ impl Climb<'_> {
             }
             None => Ok(failure),
         }
+    }
+
+    /// Whether the second start, with CAP_SYS_ADMIN, may attach it: perf events were refused, as they are where the
+    /// sysctl kernel.perf_event_paranoid is above 2.
+    fn wants_sys_admin(&self, verdict: &Verdict) -> bool {
+        let kind = self.section(&verdict.program).split(['/', '.']).next().unwrap_or_default();
+        matches!(
+            kind,
+            "tp" | "kprobe" | "kretprobe" | "uprobe" | "uretprobe" | "usdt" | "perf_event"
+        ) && forbidden::is_access_denied(&verdict.reason)
+            && privileges::spares_sys_admin()
     }
 
     fn section(&self, program: &str) -> &'static str {

@@ -1,6 +1,7 @@
 //! How programs are attached and how often they ran: the table `collector_program`.
 
 use super::attached::Attached;
+use super::info::Program;
 use crate::exact::CutKind;
 use plugin_api::{Lines, Result, table};
 
@@ -34,10 +35,12 @@ table! {
         /// already, or because a kretprobe followed as many returns as it can. Left out where the kernel does
         /// not count them.
         missed: counter [optional],
-        /// Runs of the program; only while the sysctl kernel.bpf_stats_enabled is 1.
+        /// Runs of the program; only with `bpf_stats = true`, or while the sysctl kernel.bpf_stats_enabled is 1.
         runs: counter [optional],
         /// Time in the program; as `runs`.
         run_ns: counter(ns) [optional],
+        /// Instructions that the verifier followed when the program was loaded. Left out before Linux 5.16.
+        verified: gauge [optional],
     }
 }
 plugin_api::exported!(collector_program);
@@ -46,28 +49,28 @@ impl Attached {
     /// A line of `collector_program` for each loaded program, and once for each that is not.
     pub(crate) fn report(&mut self, lines: &mut Lines) -> Result<()> {
         let cut = self.cut().map(CutKind::name);
-        let (links, missed) = (self.links(), self.missed());
-        let targets: Vec<_> = self.programs().iter().map(|p| self.target(p.name())).collect();
+        let programs = self.programs().iter().map(Program::name);
+        let held: Vec<_> =
+            programs.map(|name| (self.links(name), self.missed(name), self.target(name))).collect();
         let mut troubles = self.take_troubles();
-        for (program, target) in self.programs_mut().iter_mut().zip(targets) {
-            let links = links.get(&program.name).copied().unwrap_or_default();
+        for (program, (links, probes, target)) in self.programs_mut().iter_mut().zip(held) {
             let mut now = program.info()?;
-            let probes = missed.get(&program.name).copied().unwrap_or_default();
             now.missed = now.missed.map(|n| n + probes);
             let before = std::mem::replace(&mut program.before, now);
             let counted = now.runs > before.runs;
             lines.push(collector_program::Row {
-                program: program.name.clone().into(),
+                program: program.name.into(),
                 attached: i64::from(links > 0),
                 state: if links == 0 { "waiting" } else { "attached" }.into(),
-                hook: Some(program.hook.clone().into()),
+                hook: Some(program.hook.into()),
                 target: target.map(Into::into),
                 links: (!program.declared).then(|| i64::try_from(links)).transpose()?,
                 cut: cut.map(Into::into),
-                reason: troubles.remove(&program.name).map(Into::into),
+                reason: troubles.remove(program.name).map(Into::into),
                 missed: now.missed.map(|n| n - before.missed.unwrap_or(0)),
                 runs: counted.then(|| now.runs - before.runs),
                 run_ns: counted.then(|| now.run_ns - before.run_ns),
+                verified: now.verified.map(i64::from),
             })?;
         }
         for verdict in self.take_verdicts() {
@@ -83,6 +86,7 @@ impl Attached {
                 missed: None,
                 runs: None,
                 run_ns: None,
+                verified: None,
             })?;
         }
         Ok(())

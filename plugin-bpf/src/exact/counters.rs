@@ -33,6 +33,13 @@ impl<N: Named> Counters<N> {
         self.array.grown.fill(0);
         counts
     }
+
+    /// The same up to now rather than up to the last cut, for a tool that tries out its hooks
+    /// ([`crate::Tool::begin`]).
+    pub fn take_now(&mut self) -> N {
+        self.array.read();
+        self.take()
+    }
 }
 
 impl<N> Piece for Counters<N> {
@@ -74,17 +81,20 @@ impl CounterArray {
         grown.filter(|(_, n)| *n > 0)
     }
 
+    /// Forgets what was counted up to now, as before the first tick.
+    pub fn skip(&mut self) {
+        self.read();
+        self.grown.fill(0);
+    }
+
     /// Additions past the end.
     #[must_use]
     pub fn lost(&self) -> Lost {
         self.lost
     }
-}
 
-impl Piece for CounterArray {
-    fn cut(&mut self, _: Idle, lost: Lost) -> Result<()> {
-        self.lost = lost;
-        let Some(banks) = &self.banks else { return Ok(()) };
+    fn read(&mut self) {
+        let Some(banks) = &self.banks else { return };
         for (i, (before, grown)) in self.before.iter_mut().zip(&mut self.grown).enumerate() {
             // Modulo 2^64, as programs add: sums of bytes that were asked for may get there.
             let banks = banks.iter().map(|bank| bank[i].load(Ordering::Relaxed));
@@ -92,6 +102,13 @@ impl Piece for CounterArray {
             // Beside what a tick that failed did not take.
             *grown = grown.wrapping_add(now.wrapping_sub(std::mem::replace(before, now)));
         }
+    }
+}
+
+impl Piece for CounterArray {
+    fn cut(&mut self, _: Idle, lost: Lost) -> Result<()> {
+        self.lost = lost;
+        self.read();
         Ok(())
     }
     fn forget(&mut self) {

@@ -13,7 +13,7 @@ use plugin_api::Result;
 /// A ring buffer, or a perf buffer before Linux 5.8. What did not fit between two ticks is counted in
 /// [`Events::lost`]: where single events can be many, count them in a table as well.
 pub struct Events<T> {
-    buffer: Option<Buffer>,
+    buffer: Option<Buffer<T>>,
     taken: Vec<T>,
     lost: Lost,
 }
@@ -24,9 +24,18 @@ fn pages(bytes: u32) -> usize {
     (bytes / PAGE / banks()).max(1).next_power_of_two() as usize
 }
 
-enum Buffer {
-    Ring(RingBuffer),
+enum Buffer<T> {
+    Ring(RingBuffer<Vec<T>>),
     Perf(PerfBuffer),
+}
+
+/// Takes an event out of its buffer.
+fn push<T: Record>(taken: &mut Vec<T>, record: &[u8]) {
+    // A perf buffer pads a record's end.
+    taken.push(match size_of::<T>().saturating_sub(record.len()) {
+        0 => from_bytes(record),
+        missing => from_bytes(&[record, &vec![0; missing]].concat()),
+    });
 }
 
 impl<T: Record> Events<T> {
@@ -34,7 +43,7 @@ impl<T: Record> Events<T> {
     pub(crate) fn new(map: Option<&dyn MapCore>, bytes: u32) -> Result<Self> {
         let buffer = match map {
             Some(map) if map.map_type() == MapType::RingBuf => {
-                Some(Buffer::Ring(RingBuffer::of(map)?))
+                Some(Buffer::Ring(RingBuffer::taking(map, push)?))
             }
             Some(map) => Some(Buffer::Perf(PerfBuffer::with_pages(map, pages(bytes))?)),
             None => None,
@@ -59,17 +68,12 @@ impl<T: Record> Piece for Events<T> {
     fn cut(&mut self, _: Idle, lost: Lost) -> Result<()> {
         self.lost = lost;
         let Some(buffer) = &mut self.buffer else { return Ok(()) };
-        let mut whole = vec![0; size_of::<T>()];
-        let mut take = |record: &[u8]| {
-            // A perf buffer pads a record's end.
-            let len = record.len().min(whole.len());
-            whole[..len].copy_from_slice(&record[..len]);
-            whole[len..].fill(0);
-            self.taken.push(from_bytes(&whole));
-        };
         match buffer {
-            Buffer::Ring(ring) => ring.drain()?.iter().for_each(&mut take),
-            Buffer::Perf(perf) => perf.drain()?.records.iter().for_each(&mut take),
+            Buffer::Ring(ring) if self.taken.is_empty() => self.taken = ring.drain()?,
+            Buffer::Ring(ring) => self.taken.extend(ring.drain()?),
+            Buffer::Perf(perf) => {
+                perf.drain()?.records.iter().for_each(|record| push(&mut self.taken, record));
+            }
         }
         Ok(())
     }

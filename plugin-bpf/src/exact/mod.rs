@@ -13,6 +13,7 @@ mod histogram;
 mod histograms;
 pub(crate) mod losses;
 mod pairs;
+mod stack_store;
 mod stacks;
 mod table;
 
@@ -25,6 +26,7 @@ pub use histogram::Histogram;
 pub use histograms::Histograms;
 pub use losses::Lost;
 pub use pairs::Pairs;
+pub use stack_store::StackStore;
 pub use stacks::Stacks;
 pub use table::Table;
 

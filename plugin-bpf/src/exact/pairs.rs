@@ -40,19 +40,47 @@ impl<K: Record, V: Record> Pairs<K, V> {
     ///
     /// # Errors
     /// The kernel refused to read.
-    pub fn retain(&mut self, mut keep: impl FnMut(K, V) -> bool) -> Result<()> {
+    pub fn retain(&mut self, keep: impl FnMut(K, V) -> bool) -> Result<()> {
+        self.remove(keep, |_| ())
+    }
+
+    /// The same, and shows what was removed to `removed`: those entries, and no others, end in no program.
+    ///
+    /// # Errors
+    /// The kernel refused to read.
+    pub fn remove(
+        &mut self,
+        mut keep: impl FnMut(K, V) -> bool,
+        mut removed: impl FnMut(V),
+    ) -> Result<()> {
         let Some(map) = &self.map else { return Ok(()) };
-        let mut gone: Vec<K> = Vec::new();
+        let mut gone: Vec<(K, V)> = Vec::new();
         let mut kept = 0;
         map.lookup_batch(|key, value| {
-            let key = from_bytes(key);
-            if keep(key, from_bytes(value)) { kept += 1 } else { gone.push(key) }
+            let (key, value) = (from_bytes(key), from_bytes(value));
+            if keep(key, value) { kept += 1 } else { gone.push((key, value)) }
         })?;
         self.under_way = Some(kept);
-        for key in gone {
-            self.removed += u64::from(map.delete(bytes(&key))?);
+        for (key, value) in gone {
+            if map.delete(bytes(&key))? {
+                self.removed += 1;
+                removed(value);
+            }
         }
         Ok(())
+    }
+}
+
+impl<K: Record, V: Record> Pairs<K, V> {
+    /// As [`Pairs::forget_ended_threads`], where the thread's id is a part of the key.
+    ///
+    /// # Errors
+    /// The kernel refused to read.
+    pub fn forget_ended(&mut self, tick: &Tick, thread: impl Fn(&K) -> u32) -> Result<()> {
+        if tick.seq % 64 != 63 || !sees_all_threads() {
+            return Ok(());
+        }
+        self.retain(|key, _| !is_gone(thread(&key)))
     }
 }
 
@@ -65,10 +93,7 @@ impl<V: Record> Pairs<u32, V> {
     /// # Errors
     /// The kernel refused to read.
     pub fn forget_ended_threads(&mut self, tick: &Tick) -> Result<()> {
-        if tick.seq % 64 != 63 || !sees_all_threads() {
-            return Ok(());
-        }
-        self.retain(|tid, _| !is_gone(tid))
+        self.forget_ended(tick, |tid| *tid)
     }
 }
 

@@ -15,7 +15,8 @@
 /// assert!(given.by == By::Comm);
 /// ```
 ///
-/// Dimensions: `Comm`, `Cgroup`, `PidNs`, `Cpu`.
+/// Dimensions: `Comm`, `Cgroup`, `PidNs`, `Cpu`, `Uid`, `Jvm`, and of sockets `LocalPort`, `RemotePort`, `LocalPrefix`,
+/// `RemotePrefix`.
 #[macro_export]
 macro_rules! by {
     ($name:ident: $($dimension:ident),+ $(,)?) => {
@@ -33,6 +34,24 @@ macro_rules! by {
     (@choice $name:ident [$($done:tt)*] Cpu $($rest:ident)*) => {
         $crate::by!(@choice $name [$($done)* /** Number of the CPU. */ Cpu = "cpu",] $($rest)*);
     };
+    (@choice $name:ident [$($done:tt)*] Uid $($rest:ident)*) => {
+        $crate::by!(@choice $name [$($done)* /** Number of the user. */ Uid = "uid",] $($rest)*);
+    };
+    (@choice $name:ident [$($done:tt)*] Jvm $($rest:ident)*) => {
+        $crate::by!(@choice $name [$($done)* /** Main class of the JVM. */ Jvm = "jvm",] $($rest)*);
+    };
+    (@choice $name:ident [$($done:tt)*] LocalPort $($rest:ident)*) => {
+        $crate::by!(@choice $name [$($done)* /** Port of this host's end. */ LocalPort = "local_port",] $($rest)*);
+    };
+    (@choice $name:ident [$($done:tt)*] RemotePort $($rest:ident)*) => {
+        $crate::by!(@choice $name [$($done)* /** Port of the other end. */ RemotePort = "remote_port",] $($rest)*);
+    };
+    (@choice $name:ident [$($done:tt)*] LocalPrefix $($rest:ident)*) => {
+        $crate::by!(@choice $name [$($done)* /** Network of this host's end. */ LocalPrefix = "local_prefix",] $($rest)*);
+    };
+    (@choice $name:ident [$($done:tt)*] RemotePrefix $($rest:ident)*) => {
+        $crate::by!(@choice $name [$($done)* /** Network of the other end. */ RemotePrefix = "remote_prefix",] $($rest)*);
+    };
     (@choice $name:ident [$($done:tt)*]) => {
         $crate::plugin_api::choice! {
             /// What rows are grouped by.
@@ -45,7 +64,8 @@ macro_rules! by {
     };
     (@choice $name:ident [$($done:tt)*] $other:ident $($rest:ident)*) => {
         ::core::compile_error!(concat!(
-            "by! knows the dimensions Comm, Cgroup, PidNs and Cpu, not ",
+            "by! knows the dimensions Comm, Cgroup, PidNs, Cpu, Uid, Jvm, LocalPort, RemotePort, LocalPrefix and \
+             RemotePrefix, not ",
             stringify!($other)
         ));
     };

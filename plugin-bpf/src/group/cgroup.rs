@@ -108,6 +108,13 @@ impl Cgroups {
         self.tree.resolve(path)
     }
 
+    /// The folder of a cgroup, for [`Target::Cgroup`](crate::Target::Cgroup); the path as for
+    /// [`Cgroups::resolve`], empty for the root.
+    #[must_use]
+    pub fn folder(&self, path: &str) -> PathBuf {
+        self.tree.folder(path)
+    }
+
     fn walk(&mut self) {
         let Self { tree, known, now, limit, .. } = self;
         for cgroup in known.values_mut() {

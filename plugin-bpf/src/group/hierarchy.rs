@@ -21,7 +21,9 @@ impl Hierarchy {
     pub(super) fn find() -> Result<Self> {
         let file = "/proc/self/mountinfo";
         let mounts = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
-        let root = mounted(&mounts).context(
+        let points = mounted(&mounts);
+        let whole = points.iter().find(|root| is_whole(root)).or(points.first());
+        let root = whole.cloned().context(
             "no cgroup2 file system is mounted: `mount -t cgroup2 cgroup2 /sys/fs/cgroup` mounts it",
         )?;
         Ok(Self { root })
@@ -34,6 +36,13 @@ impl Hierarchy {
     #[cfg(test)]
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// A cgroup's folder, whether or not it is there.
+    pub(super) fn folder(&self, path: &str) -> PathBuf {
+        let below = Path::new(path);
+        let below = below.strip_prefix(&self.root).unwrap_or(below);
+        self.root.join(below.strip_prefix("/").unwrap_or(below))
     }
 
     /// Shows each cgroup's id and its path, which begins with `/` at the mount. `false` when there are more
@@ -88,11 +97,11 @@ impl Hierarchy {
             )
         })?;
         ensure!(found.is_dir(), "cgroup {path:?}: {} is no folder", folder.display());
-        // Every cgroup but the very root has this file.
         ensure!(
-            !self.root.join("cgroup.events").exists(),
+            is_whole(&self.root),
             "cgroup {path:?}: {root} shows a part of the tree only, because the collector runs in a \
-             cgroup namespace: run it in the host's (docker: --cgroupns=host)"
+             cgroup namespace: run it in the host's (docker: --cgroupns=host), or mount the host's \
+             /sys/fs/cgroup there"
         );
         Ok((found.ino(), level))
     }
@@ -103,9 +112,15 @@ fn is_leaf(folder: &Metadata) -> bool {
     folder.nlink() == 2
 }
 
-/// The mount point of cgroup2 in the text of /proc/self/mountinfo: one that shows the whole tree if any.
-fn mounted(mounts: &str) -> Option<PathBuf> {
-    let mounts: Vec<_> = mounts
+/// Whether a mount shows the whole tree: every cgroup but the very root has this file. In a cgroup namespace, mountinfo
+/// shows the namespace's own part as `/`, and the host's tree, which a container may have mounted, as `/../..`.
+fn is_whole(root: &Path) -> bool {
+    !root.join("cgroup.events").exists()
+}
+
+/// The mount points of cgroup2 in the text of /proc/self/mountinfo, those that show all from `/` on first.
+fn mounted(mounts: &str) -> Vec<PathBuf> {
+    let mut mounts: Vec<_> = mounts
         .lines()
         .filter_map(|line| {
             let (mount, kind) = line.split_once(" - ")?;
@@ -114,8 +129,8 @@ fn mounted(mounts: &str) -> Option<PathBuf> {
             kind.starts_with("cgroup2 ").then_some((root, point))
         })
         .collect();
-    let whole = mounts.iter().find(|(root, _)| *root == "/");
-    whole.or(mounts.first()).map(|(_, point)| unescaped(point).into())
+    mounts.sort_by_key(|(root, _)| *root != "/");
+    mounts.iter().map(|(_, point)| unescaped(point).into()).collect()
 }
 
 /// A path of mountinfo, where a space is `\040`.
@@ -134,13 +149,20 @@ mod tests {
     fn the_mount_is_found_in_every_layout() {
         let v1 = "30 25 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
                   31 30 0:27 / /sys/fs/cgroup/cpu rw shared:9 - cgroup cgroup rw,cpu\n";
-        assert_eq!(mounted(v1), None);
+        let expect = |mounts: &str, points: &[&str]| {
+            assert_eq!(mounted(mounts), points.iter().map(PathBuf::from).collect::<Vec<_>>());
+        };
+        expect(v1, &[]);
         let hybrid = format!("{v1}32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
-        assert_eq!(mounted(&hybrid), Some("/sys/fs/cgroup/unified".into()));
+        expect(&hybrid, &["/sys/fs/cgroup/unified"]);
         let part = "1 2 0:28 /docker/a /mnt rw - cgroup2 cgroup rw\n";
-        assert_eq!(mounted(part), Some("/mnt".into()));
+        expect(part, &["/mnt"]);
         let whole = "3 2 0:28 / /sys/fs\\040x/cgroup rw shared:4 master:1 - cgroup2 cgroup rw\n";
-        assert_eq!(mounted(&format!("{part}{whole}")), Some("/sys/fs x/cgroup".into()));
+        expect(&format!("{part}{whole}"), &["/sys/fs x/cgroup", "/mnt"]);
+        // A container's own, and the host's beside it.
+        let own = "3 2 0:28 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
+        let hosts = "4 2 0:28 /../.. /host/cgroup ro - cgroup2 cgroup rw\n";
+        expect(&format!("{hosts}{own}"), &["/sys/fs/cgroup", "/host/cgroup"]);
     }
 
     #[test]
@@ -162,8 +184,10 @@ mod tests {
         let absolute = root.path().join("a/b");
         for path in ["/a/b", "a/b", "a//b/", absolute.to_str().expect("UTF-8")] {
             assert_eq!(tree.resolve(path).expect("there"), (seen["/a/b"], 2), "{path}");
+            assert_eq!(tree.folder(path), absolute, "{path}");
         }
         assert_eq!(tree.resolve("/").expect("there"), (seen["/"], 0));
+        assert_eq!([tree.folder("/"), tree.folder("")], [root.path(), root.path()]);
     }
 
     #[test]

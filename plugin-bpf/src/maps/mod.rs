@@ -42,6 +42,7 @@ pub use map_in_map::MapInMap;
 pub use perf_buffer::{Drained, PerfBuffer};
 pub use queue::{Queue, Stack};
 pub use raw::RawMap;
+pub(crate) use raw::made_here;
 pub use ring_buffer::{Records, RingBuffer};
 pub use stack_trace::StackTrace;
 

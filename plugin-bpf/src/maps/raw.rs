@@ -1,12 +1,14 @@
 //! A map as bytes.
 
 mod batch;
+mod made;
 mod sys;
 
 use super::error::{MapError, Refusal};
 use super::{Update, check};
 use batch::Buffers;
 use libbpf_rs::{MapCore, MapType};
+pub(crate) use made::made_here;
 use plugin_api::{Context as _, Result};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -12,18 +12,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 ///
 /// Reading is exact: a record is taken once. What finds no room is known to the program only, from
 /// `bpf_ringbuf_output()` or `bpf_ringbuf_reserve()`, so count it there.
-pub struct RingBuffer {
+pub struct RingBuffer<S = Records> {
     ring: libbpf_rs::RingBuffer<'static>,
-    taken: Arc<Mutex<Taken>>,
+    taken: Arc<Mutex<Taken<S>>>,
     name: String,
     /// Bytes that the ring holds.
     size: usize,
 }
 
 /// What a drain has taken so far.
-#[derive(Default)]
-struct Taken {
-    records: Records,
+struct Taken<S> {
+    records: S,
     /// Bytes in the ring that this was.
     room: usize,
 }
@@ -37,17 +36,24 @@ impl RingBuffer {
     /// # Errors
     /// It is of another kind, or there is no memory to map it into.
     pub fn of(map: &dyn MapCore) -> Result<Self> {
+        Self::taking(map, Records::push)
+    }
+}
+
+impl<S: Default + 'static> RingBuffer<S> {
+    /// The same into something else: each record is copied out of the ring into its place, and nowhere between.
+    pub(crate) fn taking(map: &dyn MapCore, push: fn(&mut S, &[u8])) -> Result<Self> {
         let name = map.name().to_string_lossy().into_owned();
         let kind = map.map_type();
         ensure!(kind == MapType::RingBuf, "map `{name}` is a {}, no ringbuf", kind_name(kind));
         let size = map.max_entries() as usize;
-        let taken = Arc::new(Mutex::new(Taken::default()));
+        let taken = Arc::new(Mutex::new(Taken { records: S::default(), room: 0 }));
         let sink = Arc::clone(&taken);
         let mut builder = RingBufferBuilder::new();
         // Called in C's frames, which a panic must not cross: this only copies bytes.
         let take = move |record: &[u8]| {
             let mut taken = lock(&sink);
-            taken.records.push(record);
+            push(&mut taken.records, record);
             taken.room += HEADER + record.len().next_multiple_of(HEADER);
             // The record is taken all the same; libbpf stops behind it.
             if taken.room < size { 0 } else { -libc::ECANCELED }
@@ -63,7 +69,7 @@ impl RingBuffer {
     ///
     /// # Errors
     /// libbpf refuses; what was read comes with the next time.
-    pub fn drain(&mut self) -> Result<Records> {
+    pub fn drain(&mut self) -> Result<S> {
         lock(&self.taken).room = 0;
         let returned = self.ring.consume_raw_n((self.size / HEADER).max(1));
         if returned < 0 && returned != -libc::ECANCELED {

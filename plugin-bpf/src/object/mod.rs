@@ -5,6 +5,7 @@
 
 mod failure;
 mod fetch;
+mod file;
 mod load;
 mod prepare;
 pub(crate) mod print;
@@ -18,6 +19,7 @@ mod verify;
 pub use crate::exact::banks::banks as possible_cpus;
 pub(crate) use failure::{Failure, reason_of};
 pub(crate) use fetch::has_fetching_atomics;
+pub use file::ObjectFile;
 pub use load::Loaded;
 pub(crate) use load::{load, rodata};
 pub use record::{Record, bytes, from_bytes, text, zeroed};
@@ -29,8 +31,8 @@ pub(crate) use verify::processed;
 
 use crate::exact::banks::Banks;
 use crate::exact::{
-    CounterArray, Counters, CpuPairs, Events, Histogram, Histograms, Named, Pairs, Piece, Stacks,
-    Table,
+    CounterArray, Counters, CpuPairs, Events, Histogram, Histograms, Named, Pairs, Piece,
+    StackStore, Stacks, Table,
 };
 use crate::maps::RawMap;
 use libbpf_rs::{Map, MapCore};
@@ -84,7 +86,7 @@ pub enum PieceKind {
     Histogram,
     /// `HISTOGRAMS`, `TABLE` and `STACKS`: two hashes.
     Halves,
-    /// `PAIRS` and `CPU_PAIRS`.
+    /// `PAIRS`, `CPU_PAIRS` and `STACK_STORE`: state.
     Pairs,
     /// `EVENTS`.
     Events,
@@ -174,6 +176,11 @@ impl<'a> Lent<'a> {
     #[doc(hidden)]
     pub fn stacks(&self, name: &str) -> Result<Stacks> {
         Ok(Stacks::new(self.halves(name)?))
+    }
+
+    #[doc(hidden)]
+    pub fn stack_store(&self, name: &str) -> Result<StackStore> {
+        Ok(StackStore::new(self.raw(name)?))
     }
 
     #[doc(hidden)]

@@ -49,9 +49,13 @@ pub(super) fn prepare(
             }
             let here = terms.settings.preallocated.iter().any(|map| is_of(&name, map));
             fit(&mut map, code, &name, perf_buffers, nmi || here)?;
-            let sizes = terms.settings.entries.iter();
+            let sizes = terms.settings.entries.iter().filter(|_| !name.ends_with("__scratch"));
             for (_, entries) in sizes.filter(|(map, _)| is_of(&name, map)) {
                 map.set_max_entries((*entries).max(1))?;
+            }
+            let growing = terms.settings.growing.iter().find(|(map, _)| is_of(&name, map));
+            if let Some((_, entries)) = growing.filter(|_| map.map_type() == MapType::Hash) {
+                grow(&mut map, *entries)?;
             }
             data(&mut map, &name, terms, perf_buffers)
         };
@@ -120,6 +124,15 @@ fn fit(
             map.set_value_size(4)?;
             map.set_max_entries(0)?; // libbpf: one for every CPU
         }
+    }
+    Ok(())
+}
+
+/// Takes memory for entries as they come, where the kernel can.
+fn grow(map: &mut OpenMapMut<'_>, entries: u32) -> Result<()> {
+    if allocates_anywhere() {
+        map.set_max_entries(entries)?;
+        map.set_map_flags(map.map_flags() | libbpf_sys::BPF_F_NO_PREALLOC)?;
     }
     Ok(())
 }

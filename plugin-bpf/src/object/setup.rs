@@ -12,11 +12,12 @@ pub struct Setup<O: Object> {
 }
 
 /// Settings by map, and switches for tests.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     pub(crate) entries: Vec<(&'static str, u32)>,
     pub(crate) without: Vec<&'static str>,
     pub(crate) preallocated: Vec<&'static str>,
+    pub(crate) growing: Vec<(&'static str, u32)>,
     pub(crate) by_cpu: Vec<&'static str>,
     pub(crate) perf_buffers: bool,
     pub(crate) cut: Option<CutKind>,
@@ -40,6 +41,14 @@ impl<O: Object> Setup<O> {
     /// as `busy`. Without this a map of many keys grows with them, since Linux 6.1.
     pub fn preallocate(&mut self, map: O::Map) {
         self.settings.preallocated.push(map.into());
+    }
+
+    /// Gives a map room for so many entries where it can take their memory as they come, since Linux 6.1; on older
+    /// kernels it stays at its declared size. For programs of perf events, whose maps have their memory
+    /// beforehand otherwise, and large values: a new key that finds no memory ready is lost as `busy`, which takes
+    /// several of them at once on a CPU.
+    pub fn grow(&mut self, map: O::Map, entries: u32) {
+        self.settings.growing.push((map.into(), entries));
     }
 
     /// Reads a `HISTOGRAM` of each CPU for itself ([`Histogram::take_by_cpu`](crate::Histogram::take_by_cpu)).

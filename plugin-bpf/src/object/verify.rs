@@ -7,16 +7,20 @@ use super::failure::Failure;
 use super::load::{load, ready};
 use super::terms::Terms;
 use libbpf_rs::AsRawLibbpf as _;
+use std::collections::BTreeMap;
 
 /// BPF_LOG_STATS: the log is the sums at its end, a few lines, and no trace (Linux 5.2).
 const STATS: u32 = 4;
 const LOG_BYTES: usize = 16 * 1024;
 
-/// Loads the programs that are wanted, unloads them and adds up what the verifier processed.
+/// Loads the programs that are wanted, all at once, and unloads them: what the verifier processed of each.
 ///
 /// # Errors
 /// The kernel refuses one: which, and why.
-pub(crate) fn processed(code: &'static Code, terms: &Terms<'_>) -> Result<u64, Failure> {
+pub(crate) fn processed(
+    code: &'static Code,
+    terms: &Terms<'_>,
+) -> Result<BTreeMap<String, u64>, Failure> {
     let mut ready = ready(code, terms)?;
     let mut logs = Vec::new();
     for mut program in ready.open.progs_mut().filter(|program| program.autoload()) {
@@ -40,11 +44,14 @@ pub(crate) fn processed(code: &'static Code, terms: &Terms<'_>) -> Result<u64, F
         load(code, terms)?;
         return Err(Failure::of_object("it loads without a log of sums and not with one"));
     }
-    let sums = logs.iter().map(|(name, log)| {
-        let log = String::from_utf8_lossy(log);
-        sum(&log).ok_or_else(|| Failure::of_program(name, format!("no sums in its log: {log}")))
+    let sums = logs.into_iter().map(|(name, log)| {
+        let log = String::from_utf8_lossy(&log);
+        let sum = sum(&log);
+        let sum =
+            sum.ok_or_else(|| Failure::of_program(&name, format!("no sums in its log: {log}")));
+        sum.map(|sum| (name, sum))
     });
-    sums.sum()
+    sums.collect()
 }
 
 /// The number in `processed 123 insns (limit 1000000) max_states_per_insn ...`.

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 type Tool = Harness<Running<Lathist>>;
 
@@ -112,14 +112,14 @@ fn every_way_counts_each_timer_on_its_cpu() {
                 "{kind}: CPU {cpu}: {count} of {least} to {most}, {elsewhere} elsewhere; half within {p50} ns, \
                  for the thread within {user} ns"
             );
-            assert!(count >= TIMERS as u64 - missed(&lines).min(TIMERS as u64), "{kind}");
             assert!(p50 <= user, "{kind}: the thread runs after its timer");
+            // Outside of our machines a busy kernel was seen to run no program for one in 300.
+            let lack = if cpu::is_guest() { 1 } else { 1 + least.max(TIMERS as u64) / 10 };
+            assert!(count + elsewhere + lack >= TIMERS as u64, "{kind}");
             if kind == "tp" {
                 continue; // a tp program that returns 0 keeps its events from perf's counters
             }
             assert!(count <= most + 1, "{kind}");
-            // Outside of our machines a busy kernel was seen to run no program for one in 300.
-            let lack = if cpu::is_guest() { 1 } else { 1 + least / 10 };
             assert!(count + elsewhere + lack >= least, "{kind}");
         }
         assert_eq!(lost.u64("dropped"), 0, "{kind}");
@@ -334,13 +334,23 @@ fn a_long_section_has_its_own_bucket_and_a_minimum_leaves_the_others_out() {
     let _alone = alone();
     let mut hand = Sections::begin("preempt", r#","min_duration":"1s""#);
     let cpu = cpu::online()[0];
-    cpu::on_cpu(cpu, || {
+    let section = |hand: &Sections| {
+        let began = Instant::now();
         (0..100).for_each(|_| hand.run());
         hand.off.run(&[0, 0]);
         std::thread::sleep(Duration::from_millis(1_100));
         hand.on.run(&[0, 0]);
-    });
-    let lines = hand.tool.call().expect("a tick");
+        began.elapsed()
+    };
+    let mut lines = Vec::new();
+    for _ in 0..5 {
+        let took = cpu::on_cpu(cpu, || section(&hand));
+        lines = hand.tool.call().expect("a tick");
+        if took < Duration::from_secs(2) {
+            break;
+        }
+        println!("{took:?}: the machine stood still");
+    }
     let row = row(&lines, "preempt", cpu).expect("a row");
     assert_eq!((row.u64("count"), row.u64("bucket_1073741824_2147483648")), (1, 1), "{row:?}");
     assert!((1_100_000_000..2_000_000_000).contains(&row.u64("sum_ns")), "{row:?}");

@@ -37,7 +37,7 @@ table! {
     }
 }
 table! {
-    /// The same waits by what began them.
+    /// The same waits by what began them; with `causes = true`.
     runqlat_cause {
         tags { cause "`woken`; `preempted_..`: by whom; `throttled`: the CPU had nothing else to run." }
         latency: histogram(us) "The waits that ended since the last tick.",
@@ -72,6 +72,8 @@ options! {
     pub struct Options {
         /// `comm`, `cgroup` or `pid_ns` adds the table runqlat_comm, runqlat_cgroup or runqlat_pid_ns.
         by: By = By::Nothing,
+        /// `true` adds the table runqlat_cause.
+        causes: bool = false,
         /// Only these processes, at most 16, by their ids in the initial namespace; empty: all.
         pid: Vec<u64> [1..=4_194_304] = Vec::new(),
         /// Only threads with these names, at most 8; empty: all.
@@ -84,6 +86,7 @@ options! {
 /// The tool.
 pub struct Runqlat {
     by: By,
+    causes: bool,
     names: Groups<waits>,
     cgroups: Option<Cgroups>,
 }
@@ -94,20 +97,24 @@ impl Tool for Runqlat {
 
     fn new(options: Options, setup: &mut Setup<skel::Object>) -> Result<Self> {
         let by = options.by;
-        setup.consts.by = by as u32;
+        let causes = options.causes;
+        (setup.consts.by, setup.consts.by_cause) = (by as u32, causes);
+        setup.only_if(causes, skel::Map::causes);
+        setup.only_if(!causes, skel::Map::latency);
         setup.only_if(by != By::Nothing, skel::Map::groups);
         setup.filter(&Filter::of(&options.pid, &options.comm, &options.cgroup)?);
         let cgroups = (by == By::Cgroup).then(Cgroups::find).transpose()?;
         let names = Groups::<waits>::default().divide(|waits| &mut waits.sum_ns, 1000);
-        Ok(Self { by, names, cgroups })
+        Ok(Self { by, causes, names, cgroups })
     }
 
     fn rows(&mut self, _: &Tick, maps: &mut skel::Maps, lines: &mut Lines) -> Result<()> {
         let skel::counts { unmatched, unended, unknown, dropped } = maps.counts.take();
         let dropped_names = maps.groups.lost().events();
-        let causes = CAUSES.iter().enumerate().map(|(i, cause)| (*cause, maps.latency.take(i)));
+        let causes = if self.causes { &CAUSES[..] } else { &[] };
+        let causes = causes.iter().enumerate().map(|(i, cause)| (*cause, maps.causes.take(i)));
         let causes: Vec<_> = causes.collect();
-        let mut latency = Snapshot::default();
+        let mut latency = if self.causes { Snapshot::default() } else { maps.latency.take(0) };
         causes.iter().for_each(|(_, waits)| latency.merge(waits));
         let row = runqlat::Row { latency, unmatched, unended, unknown, dropped, dropped_names };
         lines.push(row)?;
@@ -117,7 +124,7 @@ impl Tool for Runqlat {
         if self.by == By::Nothing {
             return Ok(());
         }
-        let Self { by, names, cgroups } = self;
+        let Self { by, names, cgroups, .. } = self;
         cgroups.iter_mut().for_each(Cgroups::refresh);
         let named = maps
             .groups

@@ -4,7 +4,10 @@
  * entry in `waiting` stays for its life: a lookup costs a quarter of an insertion and a deletion.
  *
  * A wait is the one of the thread that runs next. Whoever runs in these hooks is the waker, or the thread
- * before. The records of tp programs say nothing of a thread but its number and name: its cgroup, and
+ * before. A thread that falls asleep is not looked up: its count of switches tells whether a wait that was
+ * seen to begin is the one that ends.
+ *
+ * The records of tp programs say nothing of a thread but its number and name: that it sleeps, its cgroup, and
  * whether it is wanted, is noted when it leaves a CPU, because then it is whoever runs.
  */
 #include "unity.bpf.h"
@@ -17,6 +20,7 @@
 enum { BY_NOTHING, BY_COMM, BY_CGROUP, BY_PID_NS };
 
 const volatile __u32 by = BY_NOTHING;
+const volatile bool by_cause;
 
 /* What began a wait. */
 enum cause {
@@ -27,14 +31,15 @@ enum cause {
 	PREEMPTED_UNKNOWN, /* in tp programs */
 	THROTTLED,
 	CAUSES,
-	RUNS = CAUSES, /* none: it does not wait, nor sleep */
+	RUNS = CAUSES, /* in tp programs: it does not wait, nor sleep */
 };
 
 enum wanted { UNKNOWN_WANTED, WANTED, UNWANTED };
 
 struct thread {
-	__u64 since;  /* 0: it does not wait */
-	__u64 cgroup; /* in tp programs; 0: not known yet */
+	__u64 since;	/* 0: it does not wait */
+	__u64 switches; /* how often it had left a CPU then; always 0 in tp programs */
+	__u64 cgroup;	/* in tp programs; 0: not known yet */
 	__u32 cause;
 	__u32 wanted; /* in tp programs */
 };
@@ -56,7 +61,8 @@ HASH(waiting, __u32, struct thread, PER_THREAD);
  * saw it run. DROPPED: no room in `waiting`.
  */
 COUNTERS(counts, UNMATCHED, UNENDED, UNKNOWN, DROPPED);
-HISTOGRAM(latency, CAUSES, 1000);
+HISTOGRAM(latency, 1, 1000);
+HISTOGRAM(causes, CAUSES, 1000); /* instead, with by_cause */
 TABLE(groups, struct group, struct waits, 4096);
 
 static __always_inline void insert(__u32 tid, const struct thread *thread)
@@ -67,68 +73,79 @@ static __always_inline void insert(__u32 tid, const struct thread *thread)
 		counters_add(&counts, DROPPED, 1);
 }
 
-static __always_inline int woken(__u32 tid)
+/* Whether it waits since it last left a CPU. Else nobody saw it run after an earlier wait. */
+static __always_inline bool waits(const struct thread *thread, __u64 switches)
+{
+	if (!thread->since)
+		return false;
+	if (thread->switches == switches)
+		return true;
+	counters_add(&counts, UNENDED, 1);
+	return false;
+}
+
+static __always_inline int woken(__u32 tid, __u64 switches)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct thread *thread = bpf_map_lookup_elem(&waiting, &tid);
 
 	if (!thread) {
-		struct thread new = {.since = now, .cause = WOKEN};
+		struct thread new = {.since = now, .switches = switches, .cause = WOKEN};
 
 		insert(tid, &new);
-	} else if (!thread->since && thread->cause != RUNS) {
-		/* Else it is queued already, and has waited since then, or did not fall asleep. */
+	} else if (thread->cause != RUNS && !waits(thread, switches)) {
+		/* Else it did not fall asleep, or is queued already, and has waited since then. */
 		thread->cause = WOKEN;
+		thread->switches = switches;
 		thread->since = now;
 	}
 	return 0;
 }
 
-/* A thread leaves its CPU. since: when it began to wait for another turn, 0 when it sleeps. */
-static __always_inline void left(__u32 tid, __u64 since, enum cause cause, __u64 cgroup,
-				 enum wanted wanted)
+/* A thread leaves its CPU, and waits for another turn. */
+static __always_inline void preempted(__u32 tid, __u64 now, __u64 switches, enum cause cause)
 {
 	struct thread *thread = bpf_map_lookup_elem(&waiting, &tid);
 
 	if (!thread) {
-		struct thread new = {since, cgroup, cause, wanted};
+		struct thread new = {.since = now, .switches = switches, .cause = cause};
 
 		insert(tid, &new);
 		return;
 	}
 	if (thread->since)
 		counters_add(&counts, UNENDED, 1);
-	thread->since = since;
+	thread->since = now;
+	thread->switches = switches;
 	thread->cause = cause;
-	if (wanted == UNKNOWN_WANTED)
-		return;
-	thread->cgroup = cgroup;
-	thread->wanted = wanted;
 }
 
 /* A thread runs, and has waited if it was seen to begin. */
-static __always_inline void entered(struct thread *thread, __u64 now, enum wanted wanted,
-				    struct group *group)
+static __always_inline void entered(struct thread *thread, __u64 now, __u64 switches,
+				    enum wanted wanted, struct group *group)
 {
+	bool waited = thread && waits(thread, switches);
 	__u64 since = 0, wait;
-	__u32 cause = WOKEN;
 	struct waits *waits;
+	__u32 cause = WOKEN;
 
 	if (thread) {
 		since = thread->since;
 		cause = thread->cause;
 		thread->since = 0;
-		thread->cause = RUNS;
 	}
 	if (wanted == UNWANTED)
 		return;
-	if (!since || wanted != WANTED) {
+	if (!waited || wanted != WANTED) {
 		counters_add(&counts, wanted == WANTED ? UNMATCHED : UNKNOWN, 1);
 		return;
 	}
 	CUT(cut);
 	wait = now > since ? now - since : 0; /* clocks of two CPUs may differ */
-	histogram_add(cut, &latency, cause, wait);
+	if (by_cause)
+		histogram_add(cut, &causes, cause, wait);
+	else
+		histogram_add(cut, &latency, 0, wait);
 	if (by == BY_NOTHING)
 		return;
 	waits = table_at(cut, &groups, group);
@@ -138,18 +155,35 @@ static __always_inline void entered(struct thread *thread, __u64 now, enum wante
 	}
 }
 
-ON_TASK(wakeup, sched, sched_wakeup, tid)
+#define SWITCHES(task) (READ(task, nvcsw) + READ(task, nivcsw))
+
+/* A thread that has a CPU did not fall asleep: it was woken just before. */
+ON_ARGUMENTS(wakeup, sched_wakeup, struct task_struct *, task)
 {
-	return woken(tid);
+	return TASK_ON_CPU(task) ? 0 : woken(READ(task, pid), SWITCHES(task));
 }
 
-ON_TASK(wakeup_new, sched, sched_wakeup_new, tid)
+ON_RECORD(wakeup, sched, sched_wakeup, __u32, pid)
 {
-	return woken(tid);
+	return woken(pid, 0);
+}
+
+ON_ARGUMENTS(wakeup_new, sched_wakeup_new, struct task_struct *, task)
+{
+	return woken(READ(task, pid), SWITCHES(task));
+}
+
+ON_RECORD(wakeup_new, sched, sched_wakeup_new, __u32, pid)
+{
+	return woken(pid, 0);
 }
 
 ON_TASK(free, sched, sched_process_free, tid)
 {
+	struct thread *thread = bpf_map_lookup_elem(&waiting, &tid);
+
+	if (thread && thread->since)
+		counters_add(&counts, UNENDED, 1);
 	bpf_map_delete_elem(&waiting, &tid);
 	return 0;
 }
@@ -178,10 +212,9 @@ ON_ARGUMENTS(switch, sched_switch, bool, preempt, struct task_struct *, prev, st
 	struct group group;
 
 	/* Every CPU has a thread 0, and it waits for nothing. */
-	if (from && (preempt || task_state(prev) == TASK_RUNNING))
-		left(from, now, cause_of(unity_btf, prev, next), 0, UNKNOWN_WANTED);
-	else if (from)
-		left(from, 0, WOKEN, 0, UNKNOWN_WANTED);
+	if (from && (preempt || TASK_STATE(prev) == TASK_RUNNING))
+		preempted(from, now, SWITCHES(prev),
+			  by_cause ? cause_of(unity_btf, prev, next) : WOKEN);
 	if (!to)
 		return 0;
 	if (by != BY_NOTHING)
@@ -192,9 +225,27 @@ ON_ARGUMENTS(switch, sched_switch, bool, preempt, struct task_struct *, prev, st
 		group.id = task_cgroup_id(next);
 	else if (by == BY_PID_NS)
 		group.id = task_pidns(next);
-	entered(bpf_map_lookup_elem(&waiting, &to), now, filter_task(next) ? WANTED : UNWANTED,
-		&group);
+	entered(bpf_map_lookup_elem(&waiting, &to), now, SWITCHES(next),
+		filter_task(next) ? WANTED : UNWANTED, &group);
 	return 0;
+}
+
+/* A thread leaves its CPU, in tp programs. since: when it began to wait for another turn, 0 when it sleeps. */
+static __always_inline void left(__u32 tid, __u64 since, enum cause cause, __u64 cgroup)
+{
+	struct thread *thread = bpf_map_lookup_elem(&waiting, &tid);
+	struct thread new = {.since = since,
+			     .cgroup = cgroup,
+			     .cause = since ? cause : WOKEN,
+			     .wanted = filter_current() ? WANTED : UNWANTED};
+
+	if (!thread) {
+		insert(tid, &new);
+		return;
+	}
+	if (thread->since)
+		counters_add(&counts, UNENDED, 1);
+	*thread = new;
 }
 
 /* prev_state: 0 is running, 0x100 (TASK_REPORT_MAX) preempted; a sleep is in the low bits. */
@@ -217,18 +268,19 @@ ON_RECORD(switch, sched, sched_switch, __u32, prev_pid, long, prev_state, __u32,
 	else if (theirs == ROOT_CGROUP)
 		cause = PREEMPTED_SYSTEM;
 	if (prev_pid)
-		left(prev_pid, prev_state & 0xff ? 0 : now, cause, ours,
-		     filter_current() ? WANTED : UNWANTED);
+		left(prev_pid, prev_state & 0xff ? 0 : now, cause, ours);
 	if (!next_pid)
 		return 0;
 	if (by == BY_COMM)
 		group.comm = comm_at(next_comm);
 	else if (by == BY_CGROUP)
 		group.id = theirs;
-	entered(next, now,
+	entered(next, now, 0,
 		!filter_is_set() ? WANTED
 		: next		 ? next->wanted
 				 : UNKNOWN_WANTED,
 		&group);
+	if (next)
+		next->cause = RUNS;
 	return 0;
 }

@@ -67,6 +67,7 @@ fn without_by_there_are_no_names() {
     ping_pong("rq-none", 100);
     let lines = tool.call().expect("a tick");
     assert_eq!(comms(&lines).count(), 0);
+    assert!(!lines.iter().any(|l| l.table == "runqlat_cause"));
     assert!(lines.iter().any(|l| l.table == "runqlat" && l.u64("count") >= 100));
 }
 
@@ -190,9 +191,10 @@ fn check(kind: &str, lines: &[Line], of: &[Switches]) {
     let unseen = line.u64("unmatched") + line.u64("unended");
     assert!(woken <= slept && by <= preempted, "{kind}");
     assert!(woken + by + unseen + missed(lines) >= slept + preempted, "{kind}: {line:?}");
-    // Outside of our machines a busy kernel was seen to run no program for one event in some hundreds, and to count
-    // none of these as missed.
-    let lack = if cpu::is_guest() { 0 } else { 1 + (slept + preempted) / 10 };
+    // A thread that is woken on its way off a CPU may begin twice, which was seen once in some hundred rounds; one whose
+    // cgroup is throttled meanwhile too, up to 5.10 twice among five. Outside of our machines a busy kernel was seen to
+    // run no program for one event in some hundreds, and to count none of these as missed.
+    let lack = 1 + throttled / 2 + if cpu::is_guest() { 0 } else { (slept + preempted) / 10 };
     assert!(unseen <= lack || kind == "tp", "{kind}: {line:?}");
 }
 
@@ -209,16 +211,23 @@ fn every_wait_has_the_cause_that_began_it_and_the_cgroup_of_its_thread() {
     here.add(&same);
     there.add(&other);
     let pids = [&one, &same, &other].map(|child| child.pid().to_string()).join(",");
-    let options = format!(r#"{{"by":"cgroup","pid":[{pids}]}}"#).leak();
+    let options = format!(r#"{{"causes":true,"by":"cgroup","pid":[{pids}]}}"#).leak();
     for (kind, mut tool) in ways::<Running<Runqlat>>(only_kind, WAYS, options) {
         // Without the kernel's BTF a child is known when it has left a CPU.
         round(&mut tool, &[&one, &same, &other, &system], Act::Sleep(10));
         let causes =
             [(&same, "preempted_same"), (&other, "preempted_other"), (&system, "preempted_system")];
         for (rival, name) in causes {
-            let (lines, mut switches) =
-                round(&mut tool, &[&one, rival], Act::Yield(Duration::from_millis(60)));
-            let [mine, rivals] = [switches.remove(0), switches.remove(0)];
+            // On a busy emulator they may not come to run within one.
+            let mut rounds = (0..20).map(|_| {
+                let act = Act::Yield(Duration::from_millis(60));
+                let (lines, switches) = round(&mut tool, &[&one, rival], act);
+                (lines, switches[0], switches[1])
+            });
+            let often = |(_, mine, rivals): &(Vec<Line>, Switches, Switches)| {
+                mine.preempted > 4 && rivals.preempted > 4
+            };
+            let (lines, mine, rivals) = rounds.find(often).expect("yields");
             let mut rows = vec![(&here, mine.all())];
             match name {
                 "preempted_same" => rows[0].1 += rivals.all(),
@@ -228,7 +237,6 @@ fn every_wait_has_the_cause_that_began_it_and_the_cgroup_of_its_thread() {
             let wanted = if name == "preempted_system" { vec![mine] } else { vec![mine, rivals] };
             check(kind, &lines, &wanted);
             let preempted: u64 = wanted.iter().map(|switches| switches.preempted).sum();
-            assert!(preempted > 4, "{kind}: {preempted} yields");
             assert!(cause(&lines, name) * 2 > preempted, "{kind}: {name}");
             for (cgroup, count) in rows {
                 let row = of(&lines, "runqlat_cgroup", "cgroup", cgroup.path());
@@ -252,7 +260,7 @@ fn a_wait_is_counted_under_the_pid_namespace_of_its_thread() {
     cgroup.add(&outside);
     inner.add(&inside);
     let stranger = Child::fork(0, "rq-child");
-    let options = format!(r#"{{"by":"pid_ns","cgroup":"{}"}}"#, cgroup.path()).leak();
+    let options = format!(r#"{{"causes":true,"by":"pid_ns","cgroup":"{}"}}"#, cgroup.path()).leak();
     for (kind, mut tool) in ways::<Running<Runqlat>>(only_kind, WAYS, options) {
         let children = [&outside, &inside, &stranger];
         round(&mut tool, &children, Act::Sleep(10));
@@ -279,7 +287,7 @@ fn a_filter_by_name_is_of_the_thread_that_waits() {
     let _alone = alone();
     const NAME: &str = "rq =,\u{e9}\\ x";
     let [named, stranger] = [NAME, "rq-child"].map(|name| Child::fork(0, name));
-    let options = r#"{"by":"comm","comm":["rq-no","rq =,\u00e9\\ x"]}"#;
+    let options = r#"{"causes":true,"by":"comm","comm":["rq-no","rq =,\u00e9\\ x"]}"#;
     for (kind, mut tool) in ways::<Running<Runqlat>>(only_kind, WAYS, options) {
         round(&mut tool, &[&named, &stranger], Act::Sleep(10));
         let (lines, switches) = round(&mut tool, &[&named, &stranger], Act::Sleep(100));
@@ -315,7 +323,8 @@ fn a_cgroup_that_used_up_its_quota_is_throttled() {
     };
     let child = Child::fork(0, "rq-child");
     cgroup.add(&child);
-    let mut tool = Tool::init(&format!(r#"{{"pid":[{}]}}"#, child.pid())).expect("it attaches");
+    let mut tool =
+        Tool::init(&format!(r#"{{"causes":true,"pid":[{}]}}"#, child.pid())).expect("it attaches");
     let (lines, switches) = round(&mut tool, &[&child], Act::Spin(Duration::from_millis(200)));
     check("default", &lines, &switches);
     let row = of(&lines, "runqlat_cause", "cause", "throttled");

@@ -20,7 +20,7 @@ table! {
         failed: counter "Of these: answered with an error.",
         partial: counter "Of these: wrote less than they were asked, and no error.",
         asked_bytes: counter(bytes) "Bytes that they were asked to write, of each call at most 2 GiB less 4 KiB.",
-        written_bytes: counter(bytes) "Bytes that they wrote.",
+        written_bytes: counter(bytes) "Bytes that they wrote, by what they answered; of each call at most as many.",
     }
 }
 table! {

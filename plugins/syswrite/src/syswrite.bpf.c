@@ -9,7 +9,10 @@
 #include "unity/syscall_regs.h"
 #include "filter.bpf.h"
 
-/* What the kernel takes of one call, at most (MAX_RW_COUNT): nobody's wish makes a sum absurd. */
+/*
+ * What the kernel takes of one call, at most (MAX_RW_COUNT): nobody's wish makes a sum absurd, nor the result that
+ * a program without rights gives its own call by seccomp (SECCOMP_RET_USER_NOTIF).
+ */
 #define MOST_BYTES 0x7ffff000ULL
 /* The kernel's own errors (include/linux/errno.h) end before this. */
 #define ERRNOS 532
@@ -48,6 +51,8 @@ static __always_inline int ended(__s64 ret, __u64 wish)
 {
 	__u64 asked = wish < MOST_BYTES ? wish : MOST_BYTES;
 
+	if (ret > (__s64)MOST_BYTES)
+		ret = MOST_BYTES;
 	counters_add(&counts, ASKED_BYTES, asked);
 	if (ret < 0) {
 		counters_add(&errnos, -ret, 1);

@@ -2,6 +2,7 @@
 
 use plugin_bpf::{Running, only_kind, possible_cpus};
 use plugin_testing::{Harness, Line, alone, fill, map_bytes, missed, ways};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -178,8 +179,14 @@ fn a_call_that_blocks_counts_at_its_end_and_an_interrupted_one_twice() {
         let first = tool.call().expect("a tick");
         // SAFETY: the thread was not joined yet.
         assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
-        thread::sleep(Duration::from_millis(50));
-        let second = tool.call().expect("a tick");
+        // It is called again; how soon, its machine decides. A tick may come between what it asked for and its error.
+        let all = Cell::new([0; 5]);
+        let ended = |lines: &[Line]| {
+            let (before, more) = (all.get(), sums(lines));
+            all.set(std::array::from_fn(|at| before[at] + more[at]));
+            all.get()[1] > 0 || missed(lines) > 0
+        };
+        let second = tool.until("the call ends by the signal", ended);
         std::fs::File::from(reader).read_exact(&mut [0; 4_097]).expect("all of it");
         blocked.join().expect("no panic");
         let third = tool.call().expect("a tick");
@@ -188,7 +195,7 @@ fn a_call_that_blocks_counts_at_its_end_and_an_interrupted_one_twice() {
             continue;
         }
         assert_eq!(sums(&first), [1, 0, 0, 4_096, 4_096], "{kind}: one is under way");
-        assert_eq!(sums(&second), [1, 1, 0, 1, 0], "{kind}");
+        assert_eq!(all.get(), [1, 1, 0, 1, 0], "{kind}");
         assert_eq!(errnos(&second), [("ERESTARTSYS", 1)].into(), "{kind}");
         assert_eq!(sums(&third), [1, 0, 0, 1, 1], "{kind}");
         assert_eq!(lost(&third), [0; 3], "{kind}");
@@ -208,7 +215,12 @@ fn a_call_that_was_under_way_at_the_start_is_counted_with_its_result() {
         let blocked = named(NAME, move || {
             assert_eq!(write(writer.as_raw_fd(), [b'x'; 8_000].as_ptr(), 8_000), Ok(8_000));
         });
-        thread::sleep(Duration::from_millis(50));
+        wait_until("its call fills the pipe", || {
+            let mut full = 0;
+            // SAFETY: writes to an integer of ours.
+            let told = unsafe { libc::ioctl(reader.as_raw_fd(), libc::FIONREAD, &raw mut full) };
+            told == 0 && full >= 4_096
+        });
         only_kind(kind);
         let tool = Tool::init(options()).and_then(|mut tool| tool.call().map(|_| tool));
         std::fs::File::from(reader).read_exact(&mut [0; 8_000]).expect("all of it");
@@ -262,6 +274,70 @@ fn a_call_that_seccomp_refuses_is_one_that_failed() {
         let (asked, unmatched) = if kind == "tp" { (0, 6) } else { (18, 0) };
         assert_eq!(sums(&lines), [6, 6, 0, asked, 0], "{kind}");
         assert_eq!(errnos(&lines), [("EPERM", 6)].into(), "{kind}");
+        assert_eq!(lost(&lines), [unmatched, 0, 0], "{kind}");
+    }
+}
+
+/// Answers one call that a filter asks about, with a result of ours (include/uapi/linux/seccomp.h).
+fn answer_one(listener: i32, result: i64) {
+    // struct seccomp_notif, whose first word is the id; struct seccomp_notif_resp: id, result, error, flags.
+    let (mut asked, mut answer) = ([0u64; 10], [0u64; 3]);
+    // SAFETY: both are as long as the kernel's structs are, which it says in the numbers of the requests.
+    unsafe {
+        let received = libc::ioctl(listener, 0xc050_2100, asked.as_mut_ptr());
+        assert_eq!(received, 0, "{}", std::io::Error::last_os_error());
+        answer[..2].copy_from_slice(&[asked[0], result.cast_unsigned()]);
+        let sent = libc::ioctl(listener, 0xc018_2101, answer.as_mut_ptr());
+        assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+/// A program may give its own calls any result, without any right.
+#[test]
+fn a_result_that_no_write_can_have_makes_no_sum_absurd() {
+    const ABSURD: i64 = 1 << 62;
+    const MOST: u64 = 0x7fff_f000;
+    let _alone = alone();
+    for (kind, mut tool) in ways::<Running<Syswrite>>(only_kind, WAYS, options()) {
+        tool.call().expect("a tick");
+        let (tell, told) = channel();
+        let asks = named(NAME, move || {
+            // Of this thread alone: load the number, write is asked about, all else is allowed.
+            let statement = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+            let mut program = [
+                statement(0x20, 0, 0, 0),
+                statement(0x15, 0, 1, libc::SYS_write as u32),
+                statement(0x06, 0, 0, 0x7fc0_0000),
+                statement(0x06, 0, 0, 0x7fff_0000),
+            ];
+            let filter = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
+            // SAFETY: the kernel reads the program, which outlives the calls.
+            let listener = unsafe {
+                assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+                // SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER
+                libc::syscall(libc::SYS_seccomp, 1, 8, &raw const filter) as i32
+            };
+            tell.send(listener).expect("heard");
+            if listener >= 0 {
+                (0..3).for_each(|_| assert_eq!(write(-1, b"abc".as_ptr(), 3), Ok(ABSURD)));
+            }
+        });
+        let listener = told.recv().expect("it runs");
+        if listener < 0 {
+            asks.join().expect("no panic");
+            return println!("SKIPPED: this kernel has no notifications of seccomp");
+        }
+        (0..3).for_each(|_| answer_one(listener, ABSURD));
+        asks.join().expect("no panic");
+        // SAFETY: it is ours.
+        unsafe { libc::close(listener) };
+        let lines = tool.call().expect("a tick");
+        if missed(&lines) > 0 {
+            println!("{kind}: missed");
+            continue;
+        }
+        let (asked, unmatched) = if kind == "tp" { (0, 3) } else { (9, 0) };
+        assert_eq!(sums(&lines), [3, 0, 0, asked, 3 * MOST], "{kind}");
         assert_eq!(lost(&lines), [unmatched, 0, 0], "{kind}");
     }
 }

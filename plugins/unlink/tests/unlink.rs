@@ -1,14 +1,25 @@
 //! Deletions that this test makes, in a folder of its own and threads with a name of their own.
 
+#[path = "unlink/calls.rs"]
+mod calls;
+#[path = "unlink/folder.rs"]
+mod folder;
+#[path = "unlink/held.rs"]
+mod held;
+
+#[cfg(target_arch = "x86_64")]
+use calls::unlink_by_32_bit_calls;
+use calls::{unlink, unlink_at, uring};
+use folder::Folder;
+use held::Held;
 use plugin_bpf::plugin_api::Tick;
 use plugin_bpf::{Running, kernel_at_least, possible_cpus};
 use plugin_testing::{Harness, Line, Moved, alone, fill, map_bytes, missed};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
 use std::ptr;
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
@@ -48,62 +59,6 @@ fn spawn<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> JoinHan
 
 fn drive(act: impl FnOnce() + Send + 'static) {
     spawn(act).join().expect("no panic");
-}
-
-/// A folder that is empty at first, and gone at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let path = PathBuf::from(format!("/tmp/unlink-test-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path).expect("a folder in /tmp");
-        Self(path)
-    }
-
-    /// The path of a file, which is made.
-    fn file(&self, name: impl AsRef<[u8]>) -> CString {
-        let path = self.0.join(OsStr::from_bytes(name.as_ref()));
-        File::create(&path).expect("a file");
-        CString::new(path.as_os_str().as_bytes()).expect("no NUL")
-    }
-
-    fn files(&self, n: usize) -> Vec<CString> {
-        (0..n).map(|i| self.file(i.to_string())).collect()
-    }
-
-    fn path(&self, name: &str) -> CString {
-        CString::new(self.0.join(name).as_os_str().as_bytes()).expect("no NUL")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The result, or the error.
-fn result(returned: libc::c_long) -> i32 {
-    if returned < 0 {
-        -std::io::Error::last_os_error().raw_os_error().expect("an error of the kernel")
-    } else {
-        returned as i32
-    }
-}
-
-fn unlink_at(fd: i32, path: *const libc::c_char, flags: i32) -> i32 {
-    // SAFETY: the kernel checks the path, which it only reads.
-    result(unsafe { libc::syscall(libc::SYS_unlinkat, fd, path, flags) })
-}
-
-/// unlink() where the machine has it.
-fn unlink(path: *const libc::c_char) -> i32 {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the kernel checks the path, which it only reads.
-    return result(unsafe { libc::syscall(libc::SYS_unlink, path) });
-    #[cfg(not(target_arch = "x86_64"))]
-    unlink_at(libc::AT_FDCWD, path, 0)
 }
 
 fn of<'a>(lines: &'a [Line], table: &str) -> &'a Line {
@@ -258,70 +213,6 @@ fn each_event_has_its_name_and_its_result() {
     });
 }
 
-#[repr(C)]
-struct Range {
-    start: u64,
-    len: u64,
-}
-
-/// A folder that somebody reads into memory that is not there yet, so that who deletes in it must wait.
-struct Held {
-    faults: OwnedFd,
-    at: u64,
-    reader: JoinHandle<()>,
-}
-
-impl Held {
-    const API: libc::c_ulong = 0xc018_aa3f;
-    const REGISTER: libc::c_ulong = 0xc020_aa00;
-    const ZEROPAGE: libc::c_ulong = 0xc020_aa04;
-
-    /// Why it does not work here.
-    fn new(folder: &Folder) -> Result<Self, String> {
-        let error = |what: &str| format!("{what}: {}", std::io::Error::last_os_error());
-        // SAFETY: the kernel reads and writes the structs, which are as long as the commands' numbers say; the
-        // memory is a new mapping of one page.
-        let (faults, at) = unsafe {
-            let fd = libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK);
-            if fd < 0 {
-                return Err(error("userfaultfd"));
-            }
-            let faults = OwnedFd::from_raw_fd(fd as i32);
-            let mut api = [0xaa_u64, 0, 0];
-            if libc::ioctl(faults.as_raw_fd(), Self::API, &mut api) != 0 {
-                return Err(error("UFFDIO_API"));
-            }
-            let access = libc::PROT_READ | libc::PROT_WRITE;
-            let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            let at = libc::mmap(ptr::null_mut(), 4096, access, private, -1, 0) as u64;
-            let mut register = (Range { start: at, len: 4096 }, 1_u64, 0_u64);
-            if libc::ioctl(faults.as_raw_fd(), Self::REGISTER, &mut register) != 0 {
-                return Err(error("UFFDIO_REGISTER"));
-            }
-            (faults, at)
-        };
-        let open = File::open(&folder.0).expect("the folder");
-        let reader = thread::spawn(move || {
-            // SAFETY: the kernel writes within the page.
-            let read =
-                unsafe { libc::syscall(libc::SYS_getdents64, open.as_raw_fd(), at, 4096_usize) };
-            assert!(read > 0, "{}", std::io::Error::last_os_error());
-        });
-        let mut poll = libc::pollfd { fd: faults.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one descriptor.
-        assert_eq!(unsafe { libc::poll(&mut poll, 1, 20_000) }, 1, "the reader waits for its page");
-        Ok(Self { faults, at, reader })
-    }
-
-    fn release(self) {
-        let mut zeros = (Range { start: self.at, len: 4096 }, 0_u64, 0_i64);
-        // SAFETY: as above.
-        let done = unsafe { libc::ioctl(self.faults.as_raw_fd(), Self::ZEROPAGE, &mut zeros) };
-        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
-        self.reader.join().expect("no panic");
-    }
-}
-
 /// Calls that wait count when they end, with their time. The kernel has at least 10 kretprobes at a time: what is
 /// beyond them is found when its thread deletes again.
 #[test]
@@ -396,52 +287,6 @@ fn calls_that_wait_are_counted_at_their_end_or_as_unended() {
     });
 }
 
-/// Deletes by io_uring; the result of each.
-fn uring(paths: &[CString]) -> Result<Vec<i32>, String> {
-    const UNLINKAT: u8 = 36;
-    // Where `struct io_uring_params` has offsets of the rings.
-    const SQ_TAIL: usize = 11;
-    const SQ_ARRAY: usize = 16;
-    const CQ_HEAD: usize = 20;
-    const CQ_ENTRIES: usize = 25;
-    let mut parameters = [0_u32; 30];
-    // SAFETY: the kernel writes within the parameters, and the rings are as long as they say; nobody else has
-    // them. Every call waits for the end of the one entry that it hands over.
-    unsafe {
-        let fd = libc::syscall(libc::SYS_io_uring_setup, 4, parameters.as_mut_ptr());
-        if fd < 0 {
-            return Err(format!("io_uring: {}", std::io::Error::last_os_error()));
-        }
-        let fd = OwnedFd::from_raw_fd(fd as i32);
-        let map = |offset: i64| {
-            let access = libc::PROT_READ | libc::PROT_WRITE;
-            let shared = libc::MAP_SHARED | libc::MAP_POPULATE;
-            let at = libc::mmap(ptr::null_mut(), 4096, access, shared, fd.as_raw_fd(), offset);
-            assert_ne!(at, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
-            at.cast::<u8>()
-        };
-        let (ring, entries) = (map(0), map(0x1000_0000));
-        let number = |at: usize| ring.add(parameters[at] as usize).cast::<u32>();
-        let mut results = Vec::new();
-        for path in paths {
-            entries.write_bytes(0, 64);
-            entries.write(UNLINKAT);
-            entries.add(4).cast::<i32>().write(libc::AT_FDCWD);
-            entries.add(16).cast::<u64>().write(path.as_ptr() as u64);
-            let tail = number(SQ_TAIL);
-            number(SQ_ARRAY).add((tail.read() & 3) as usize).write(0);
-            tail.write_volatile(tail.read() + 1);
-            let done = libc::syscall(libc::SYS_io_uring_enter, fd.as_raw_fd(), 1, 1, 1, 0, 0);
-            assert_eq!(done, 1, "{}", std::io::Error::last_os_error());
-            let head = number(CQ_HEAD);
-            let entry = ring.add(parameters[CQ_ENTRIES] as usize + 16 * (head.read() as usize & 7));
-            results.push(entry.add(8).cast::<i32>().read_volatile());
-            head.write_volatile(head.read() + 1);
-        }
-        Ok(results)
-    }
-}
-
 #[test]
 fn deletions_by_io_uring_are_seen_by_the_function_only() {
     let _alone = alone();
@@ -469,44 +314,7 @@ fn deletions_by_32_bit_calls_are_seen_by_the_function_only() {
     modes(&format!(r#"{{"comm":["{NAME}"]}}"#), |mode, tool| {
         let folder = Folder::new();
         let files = folder.files(2);
-        let ended = spawn(move || {
-            // SAFETY: a new mapping below 4 GiB, with room for both paths.
-            let low = unsafe {
-                let access = libc::PROT_READ | libc::PROT_WRITE;
-                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
-                let at = libc::mmap(ptr::null_mut(), 4096, access, flags, -1, 0).cast::<u8>();
-                for (i, file) in files.iter().enumerate() {
-                    let file = file.as_bytes_with_nul();
-                    ptr::copy_nonoverlapping(file.as_ptr(), at.add(2048 * i), file.len());
-                }
-                at as u64
-            };
-            // SAFETY: the child of a process with threads only makes system calls; `rbx`, which the compiler keeps
-            // for itself, is put back.
-            unsafe {
-                let child = libc::fork();
-                if child == 0 {
-                    let call = |number: u64, first: u64, second: u64| {
-                        let returned: u64;
-                        std::arch::asm!(
-                            "xchg rbx, {first}", "int 0x80", "xchg rbx, {first}",
-                            first = inout(reg) first => _, inout("rax") number => returned,
-                            in("rcx") second, in("rdx") 0_u64,
-                            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
-                        );
-                        returned as i32
-                    };
-                    let deleted = call(10, low, 0) == 0
-                        && call(301, libc::AT_FDCWD as u32 as u64, low + 2048) == 0;
-                    call(87, 0, 0); // swapon
-                    call(263, 0, 0); // a clock's
-                    libc::_exit(if deleted { 3 } else { 4 });
-                }
-                let mut status = 0;
-                libc::waitpid(child, &mut status, 0);
-                status
-            }
-        });
+        let ended = spawn(move || unlink_by_32_bit_calls(&files));
         let status = ended.join().expect("no panic");
         let lines = tool.call().expect("a tick");
         if libc::WIFSIGNALED(status) {

@@ -4,10 +4,13 @@
 //! The property test, the fuzz target and the test with real servers all take their cases from here.
 //! Bytes decide everything about a case, and zeros or no bytes at all mean the simplest one: so a fuzzer
 //! may mutate them and a property test shrink them.
+//!
+//! [`proto`] reads what is made of lines for receivers of metrics.
 
 mod case;
 mod check;
 mod model;
+pub mod proto;
 mod text;
 
 pub use case::{Case, Cell, Row};

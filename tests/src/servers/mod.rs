@@ -1,11 +1,13 @@
 //! The databases that people run, as processes on the loopback, each with data of its own.
 
 mod influx;
+mod prometheus;
 mod tls;
 mod victoria;
 mod vmagent;
 
 pub use influx::{DATABASE, Influx, Login};
+pub use prometheus::Prometheus;
 pub use tls::Tls;
 pub use victoria::{Sample, Victoria};
 pub use vmagent::Vmagent;
@@ -31,6 +33,18 @@ pub fn executable(name: &str) -> PathBuf {
     let path = Path::new(&folder).join(name);
     assert!(path.exists(), "{} is missing: see `cargo xtask --help`, test", path.display());
     path
+}
+
+/// The sum of a metric over all its labels, in the text that a server shows of itself.
+#[must_use]
+pub fn sum(metrics: &str, name: &str) -> f64 {
+    let of = |line: &str| {
+        let rest = line.strip_prefix(name)?;
+        let value =
+            rest.strip_prefix(' ').or_else(|| Some(rest.strip_prefix('{')?.rsplit_once(' ')?.1))?;
+        value.trim().parse::<f64>().ok()
+    };
+    metrics.lines().filter_map(of).sum()
 }
 
 /// A server's process. Its port and data outlive it, and end with this value.

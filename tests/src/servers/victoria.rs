@@ -2,6 +2,7 @@
 
 use super::Server;
 use crate::Stored;
+use crate::fleet;
 use crate::http::{self, Answer};
 use crate::wait;
 use collector::read::{Line, Value};
@@ -30,6 +31,9 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// Times in milliseconds, and values.
+type Points = Vec<(i64, f64)>;
+
 impl Victoria {
     /// Keeps everything, however old, and answers queries about the present second too.
     #[must_use]
@@ -48,6 +52,61 @@ impl Victoria {
         });
         server.start();
         Self { server }
+    }
+
+    /// As etc/fleet has it, with room for the series of a fleet; it answers queries about the present second too.
+    #[must_use]
+    pub fn of_a_fleet() -> Self {
+        let mut server = Server::new("victoria-metrics", "/health", |folder, address| {
+            let mut flags = fleet::victoria(folder, address);
+            let ours = [
+                "-search.latencyOffset=0s",
+                "-search.maxUniqueTimeseries=3000000",
+                "-search.maxQueryDuration=100s",
+                "-memory.allowedBytes=4GB",
+                "-storage.minFreeDiskSpaceBytes=10MB",
+            ];
+            flags.extend(ours.map(str::to_owned));
+            flags
+        });
+        server.start();
+        Self { server }
+    }
+
+    /// Where its data is.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.server.folder.path().join("data")
+    }
+
+    /// What an expression comes to at each step of a time in milliseconds, by labels: times and values.
+    ///
+    /// # Panics
+    /// The server does not answer what is expected.
+    #[must_use]
+    pub fn query_range(
+        &self,
+        query: &str,
+        (from_ms, until_ms, step_ms): (i64, i64, i64),
+    ) -> Vec<(BTreeMap<String, String>, Points)> {
+        let url = self.server.url() + "/api/v1/query_range";
+        let seconds = |ms: i64| format!("{}.{:03}", ms / 1000, ms % 1000);
+        let (start, end) = (seconds(from_ms), seconds(until_ms));
+        let step = format!("{step_ms}ms");
+        let parameters =
+            [("query", query), ("start", &start), ("end", &end), ("step", &step), ("nocache", "1")];
+        let Answer { status, body } = http::get(&url, &parameters).expect("an answer");
+        assert_eq!(status, 200, "{query}: {body}");
+        let json: Json = serde_json::from_str(&body).expect("JSON");
+        let point = |json: &Json| {
+            let time_ms = (json[0].as_f64().expect("a time") * 1e3).round() as i64;
+            (time_ms, json[1].as_str().expect("a value").parse().expect("a number"))
+        };
+        let results = json["data"]["result"].as_array().expect("results").iter();
+        let points = |json: &Json| -> Points {
+            json["values"].as_array().expect("values").iter().map(point).collect()
+        };
+        results.map(|r| (labels(&r["metric"]), points(r))).collect()
     }
 
     /// Writes line protocol by hand.

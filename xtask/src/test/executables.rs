@@ -1,14 +1,18 @@
 //! Test executables: found, sorted by where they run, run on this machine.
 
 use super::stage::Stage;
-use crate::{artifacts, command, servers, workspace};
+use crate::{artifacts, charts, command, dist, root, servers, workspace};
 use anyhow::{Context, Result};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// The longest that a test executable may run, in seconds.
 const LIMIT: u32 = 15 * 60;
+/// Unit tests that run at once: they mostly wait for something.
+const UNIT_THREADS: usize = 4;
 
 /// Where a test executable runs, by its place and name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,18 +34,26 @@ pub struct Executable {
     pub group: Group,
     /// The one test that is wanted; else all.
     pub only: Option<&'static str>,
+    /// How many of its tests run at once.
+    threads: usize,
     package: PathBuf,
 }
 
 impl Executable {
     /// Arguments for its test harness.
-    pub fn arguments(&self) -> Vec<&'static str> {
-        let mut arguments = vec!["--show-output"];
-        if self.group != Group::Unit {
-            arguments.push("--test-threads=1");
-        }
-        arguments.extend(self.only.into_iter().flat_map(|test| ["--exact", test]));
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments =
+            vec!["--show-output".to_owned(), format!("--test-threads={}", self.threads)];
         arguments
+            .extend(self.only.into_iter().flat_map(|test| ["--exact", test]).map(str::to_owned));
+        arguments
+    }
+
+    /// Files of this machine that its tests use on virtual kernels too: those of `tests/files` beside its sources
+    /// that are here.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let list = fs::read_to_string(self.package.join("tests/files")).unwrap_or_default();
+        list.lines().map(PathBuf::from).filter(|path| path.exists()).collect()
     }
 }
 
@@ -55,11 +67,14 @@ pub fn compile(packages: &[&str]) -> Result<Vec<Executable>> {
         let package = artifact.package.strip_prefix(workspace::root()).unwrap_or(&artifact.package);
         let integration = artifact.kinds.iter().any(|kind| kind == "test");
         let target = if integration { artifact.target } else { artifact.kinds[0].clone() };
+        let group = group(package, integration.then_some(&target));
+        let list = fs::read_to_string(artifact.package.join("tests/threads")).unwrap_or_default();
         found.push(Executable {
             label: format!("{} {target}", package.display()),
             path,
-            group: group(package, integration.then_some(&target)),
+            group,
             only: None,
+            threads: threads(group, &list, &target),
             package: artifact.package,
         });
     }
@@ -81,33 +96,64 @@ fn group(package: &Path, integration: Option<&String>) -> Group {
     }
 }
 
+/// How many tests of a target run at once. `list` is the file `tests/threads` beside its sources: a target and a number in
+/// each line, of whole-system tests that mostly wait and measure nothing.
+fn threads(group: Group, list: &str, target: &str) -> usize {
+    let listed = || list.lines().find_map(|line| line.strip_prefix(target)?.trim().parse().ok());
+    match group {
+        Group::Unit => UNIT_THREADS,
+        Group::System => listed().unwrap_or(1),
+        Group::Kernel | Group::SystemVm => 1,
+    }
+}
+
 /// Runs the executables of some groups one after another.
 pub fn live(name: &str, executables: &[Executable], groups: &[Group]) -> Stage {
     let mut stage = Stage::begin(name);
+    let mut took = Vec::new();
     for executable in executables.iter().filter(|e| groups.contains(&e.group)) {
-        match run(executable) {
-            Ok((output, end)) => stage.tests(&executable.label, &output, end.as_deref()),
+        let began = Instant::now();
+        match run(executable, &executable.arguments()) {
+            Ok((output, end)) => {
+                let failed = stage.tests(&executable.label, &output, end.as_deref());
+                failed.iter().for_each(|test| again(&mut stage, executable, test));
+            }
             Err(why) => stage.fail(&executable.label, &format!("{why:#}")),
         }
+        took.push((began.elapsed(), executable.label.clone()));
     }
+    stage.tell_long(took);
     stage.end()
+}
+
+/// Runs a test that has failed once more, by itself.
+fn again(stage: &mut Stage, executable: &Executable, test: &str) {
+    if let Ok((output, end)) = run(executable, &["--show-output", "--exact", test]) {
+        stage.again(&executable.label, test, &output, end.as_deref());
+    }
 }
 
 /// The documentation's examples.
 pub fn doc() -> Stage {
     let mut stage = Stage::begin("doc tests");
     match merged(command::cargo().args(["test", "--doc", "--workspace", "--no-fail-fast"])) {
-        Ok((output, end)) => stage.tests("examples", &output, end.as_deref()),
+        Ok((output, end)) => drop(stage.tests("examples", &output, end.as_deref())),
         Err(why) => stage.fail("examples", &format!("{why:#}")),
     }
     stage.end()
 }
 
-fn run(executable: &Executable) -> Result<(String, Option<String>)> {
+fn run(
+    executable: &Executable,
+    arguments: &[impl AsRef<OsStr>],
+) -> Result<(String, Option<String>)> {
     let mut timeout = Command::new("timeout");
     timeout.args(["--foreground", "--signal=KILL", &LIMIT.to_string()]);
-    timeout.arg(&executable.path).args(executable.arguments());
+    timeout.arg(&executable.path).args(arguments);
     timeout.env("COLLECTOR_DIST", workspace::dist()).env("COLLECTOR_SERVERS", servers::folder());
+    timeout.env("COLLECTOR_PACKAGES", dist::folder()).env("COLLECTOR_ROOT", root::archive());
+    timeout.env("COLLECTOR_CHARTS", charts::folder());
+    timeout.env("COLLECTOR_PICTURES", workspace::root().join("target/pictures"));
     merged(timeout.current_dir(&executable.package))
 }
 
@@ -129,6 +175,20 @@ fn merged(command: &mut Command) -> Result<(String, Option<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tests_run_one_by_one_unless_they_are_units_or_listed() {
+        let list = "system_outage 5\nsystem_outage_long 2\nkernel_exact 3\n";
+        for (group, target, expected) in [
+            (Group::Unit, "host", UNIT_THREADS),
+            (Group::System, "system_outage", 5),
+            (Group::System, "system_outage_long", 2),
+            (Group::System, "system_out", 1),
+            (Group::Kernel, "kernel_exact", 1),
+        ] {
+            assert_eq!(threads(group, list, target), expected, "{target}");
+        }
+    }
 
     #[test]
     fn place_and_name_tell_where_a_test_runs() {

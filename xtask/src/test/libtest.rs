@@ -12,6 +12,8 @@ pub struct Outcome {
     pub table: Vec<String>,
     /// How each hook of a tool was attached: `TOOL HOOK MECHANISM`, or `TOOL HOOK - REASON`.
     pub ways: Vec<String>,
+    /// How a tool attached as a user: `USER TOOL MECHANISM`.
+    pub rights: Vec<String>,
     /// What the verifier said of BPF programs (plugin_bpf::verify).
     pub verified: Vec<String>,
 }
@@ -52,15 +54,20 @@ pub fn parse(text: &str, end: Option<&str>) -> Outcome {
         if let Some(way) = line.strip_prefix("WAY: ") {
             outcome.ways.push(way.to_owned());
         }
+        if let Some(rights) = line.strip_prefix("RIGHTS: ") {
+            outcome.rights.push(rights.to_owned());
+        }
         if let Some(program) = line.strip_prefix("VERIFIED: ") {
             outcome.verified.push(program.to_owned());
         }
-        if is_start(line) {
+        // What a test has printed is shown in a section of its own, whatever it looks like.
+        let printed = block.as_ref().is_some_and(|block| block.section.is_some());
+        if !printed && is_start(line) {
             blocks += 1;
             if let Some(dead) = block.replace(Block::default()) {
                 outcome.add(dead, Some(text));
             }
-        } else if line.starts_with("test result: ") {
+        } else if !printed && line.starts_with("test result: ") {
             if let Some(done) = block.take() {
                 outcome.add(done, None);
             }
@@ -76,6 +83,14 @@ pub fn parse(text: &str, end: Option<&str>) -> Outcome {
         outcome.failed.push((name, last_lines(text)));
     }
     outcome
+}
+
+/// After the name of a test that ended the executable.
+const DIED: &str = " (died)";
+
+/// Whether this failure is an executable's end, and not a test's verdict.
+pub fn is_dead(failed: &str) -> bool {
+    failed.ends_with(DIED) || failed.starts_with('(')
 }
 
 fn is_start(line: &str) -> bool {
@@ -139,7 +154,7 @@ impl Outcome {
                 (Some(Verdict::Failed), _) => self.failed.push((test.name, test.output)),
                 (None, _) if dead.is_some() => {
                     blamed = true;
-                    self.failed.push((test.name + " (died)", last_lines(dead.unwrap_or_default())));
+                    self.failed.push((test.name + DIED, last_lines(dead.unwrap_or_default())));
                 }
                 (_, Some(why)) => self.skipped.push((test.name, why.trim().to_owned())),
                 (_, None) => self.passed += 1,
@@ -215,6 +230,30 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
         assert_eq!(outcome.skipped, skipped.map(|(a, b)| (a.to_owned(), b.to_owned())));
         assert_eq!(outcome.table, ["runqlat  tp_btf"]);
         assert_eq!(outcome.verified, ["6.12 runqlat switch_btf 182"]);
+    }
+
+    #[test]
+    fn what_a_test_prints_is_no_run_of_its_own() {
+        let text = "
+running 2 tests
+test a ... ok
+test b ... ok
+
+successes:
+
+---- a stdout ----
+running 3 tests
+test x ... FAILED
+test result: FAILED. 1 passed
+
+successes:
+    a
+    b
+
+test result: ok. 2 passed
+";
+        let outcome = parse(text, None);
+        assert_eq!((outcome.passed, outcome.failed.len()), (2, 0));
     }
 
     #[test]

@@ -5,12 +5,13 @@ use super::stage::Stage;
 use crate::vm::{self, Folder, Image, Kernel, Machine};
 use crate::{command, workspace};
 use anyhow::{Context, Result};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Boots each kernel of a series, or of `all`, once, two at a time, with all executables packed.
 pub fn stages(executables: &[Executable], series: &str) -> Vec<Stage> {
@@ -33,7 +34,12 @@ pub fn stages(executables: &[Executable], series: &str) -> Vec<Stage> {
             return vec![stage.end()];
         }
     };
-    two_at_a_time(&kernels, |kernel| run(kernel, &chosen, &image, &folder.0))
+    let last = kernels.len().saturating_sub(1);
+    let kernels: Vec<_> = kernels.iter().enumerate().collect();
+    two_at_a_time(&kernels, |(at, kernel)| {
+        let between = *at > 0 && *at < last;
+        Run { kernel, between, chosen: &chosen, image: &image, folder: &folder.0 }.stage()
+    })
 }
 
 /// What `work` makes of each item, in their order. Whoever is done takes the next item.
@@ -58,21 +64,26 @@ fn two_at_a_time<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -
 
 /// The image with the executables, without the debug sections that would fill the guest's memory.
 fn pack(chosen: &[&Executable], folder: &Path) -> Result<Image> {
+    // The kernel hands words of its command line that it does not know to the first process.
     let mut script = String::from("cd /tmp\n");
+    writeln!(script, "[ -z \"${BETWEEN}\" ] || export COLLECTOR_BETWEEN=${BETWEEN}")?;
     for (index, executable) in chosen.iter().enumerate() {
         let name = workspace::file_name(&executable.path);
-        // The kernel hands words of its command line that it does not know to the first process.
         writeln!(script, "if [ {index} -ge ${{{FIRST}:-0}} ]; then")?;
         writeln!(script, "echo '{BEGIN}{}'", executable.label)?;
         let arguments = executable.arguments().join(" ");
-        writeln!(script, "/tests/{name} {arguments} </dev/null 2>&1")?;
+        writeln!(script, "/tests/{name} {arguments} ${{{ONLY}:+--exact ${ONLY}}} </dev/null 2>&1")?;
         // The output's last line may lack its newline.
         writeln!(script, "code=$?; echo; echo \"{END}$code\"")?;
+        writeln!(script, "[ -z \"${ONLY}\" ] || {FIRST}=1000")?;
         writeln!(script, "fi")?;
     }
     let mut image = Image::new(&script)?;
     if chosen.iter().any(|executable| executable.group == Group::SystemVm) {
         image.install_tree()?;
+    }
+    for file in chosen.iter().flat_map(|executable| executable.files()).collect::<BTreeSet<_>>() {
+        image.file(&file, &file.to_string_lossy())?;
     }
     for executable in chosen {
         let name = workspace::file_name(&executable.path);
@@ -90,56 +101,157 @@ const END: &str = "\u{2}end ";
 
 /// The number of the first executable that a machine runs.
 const FIRST: &str = "first_test";
+/// The only test that it runs, of its first executable.
+const ONLY: &str = "only_test";
+/// Set where tests that take long are left to other kernels.
+const BETWEEN: &str = "between";
 
 /// Longer than all tests take in two machines at once.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Longer than any test takes there.
-const SILENCE: Duration = Duration::from_secs(6 * 60);
+const SILENCE: Duration = Duration::from_secs(150);
 /// How often a machine may die of the emulator within one executable. What fails by itself fails each time.
-const DEATHS: u32 = 5;
+const DEATHS: u32 = 4;
 
-fn run(kernel: &Kernel, chosen: &[&Executable], image: &Path, folder: &Path) -> Stage {
-    let mut stage = Stage::begin(&format!("virtual kernel {}", kernel.series));
-    let mut next = 0;
-    let mut deaths = 0;
-    while next < chosen.len() {
-        let first = next;
-        let mut begun = false;
-        let mut output = String::new();
-        let append = format!("{FIRST}={first}");
-        let (limit, silence) = (LIMIT, SILENCE);
-        let machine = Machine { kernel, image, append: &append, folder, limit, silence };
-        let result = machine.run(&mut |bytes: &[u8]| {
+/// All executables on one kernel.
+struct Run<'a> {
+    kernel: &'a Kernel,
+    /// An older and a newer kernel have the tests that take long.
+    between: bool,
+    chosen: &'a [&'a Executable],
+    image: &'a Path,
+    folder: &'a Path,
+}
+
+impl Run<'_> {
+    /// Boots the machine again where the emulator dies, with the executables that have not ended.
+    fn stage(&self) -> Stage {
+        let mut stage = Stage::begin(&format!("virtual kernel {}", self.kernel.series));
+        let mut watch = Watch::default();
+        let mut next = 0;
+        let mut deaths = 0;
+        while next < self.chosen.len() {
+            let first = next;
+            let result = self.boot(&mut stage, &mut next, &mut watch);
+            let Err(why) = result else { break };
+            deaths = if next > first { 1 } else { deaths + 1 };
+            let label = self.chosen.get(next).map_or("the end", |executable| &executable.label);
+            if vm::is_emulators(&why) && deaths < DEATHS {
+                let series = self.kernel.series;
+                eprintln!(
+                    "kernel {series}: the emulator died in {label}: again from there: {why:#}"
+                );
+                continue;
+            }
+            let place = if watch.begun.is_some() { label } else { "between executables" };
+            stage.tests(place, &format!("{}\n{why:#}", watch.output), Some("no end"));
+            next += usize::from(watch.begun.is_some());
+            break;
+        }
+        for executable in self.chosen.iter().skip(next) {
+            stage.fail(&executable.label, "did not run");
+        }
+        for (index, test) in std::mem::take(&mut watch.failed) {
+            self.again(&mut stage, index, &test);
+        }
+        stage.tell_long(watch.took);
+        stage.end()
+    }
+
+    /// Runs a test that has failed once more, alone in a machine of its own.
+    fn again(&self, stage: &mut Stage, index: usize, test: &str) {
+        let mut watch = Watch::default();
+        let label = &self.chosen[index].label;
+        let append = format!("{FIRST}={index} {ONLY}={test}");
+        let ran = self.machine(&append, &mut |bytes: &[u8]| {
             let text = String::from_utf8_lossy(bytes);
-            if text.starts_with(BEGIN) {
-                begun = true;
-                output.clear();
-            } else if let Some(code) = text.strip_prefix(END) {
-                let end = Some(format!("exit code {}", code.trim())).filter(|_| code.trim() != "0");
-                if let Some(executable) = chosen.get(next) {
-                    stage.tests(&executable.label, &output, end.as_deref());
-                }
-                (next, begun) = (next + 1, false);
+            if let Some(code) = text.strip_prefix(END) {
+                stage.again(label, test, &watch.output, bad_end(code).as_deref());
             } else {
-                output += &text;
+                watch.hears(&text);
             }
         });
-        let Err(why) = result else { break };
-        deaths = if next > first { 1 } else { deaths + 1 };
-        let label = chosen.get(next).map_or("the end", |executable| &executable.label);
-        if vm::is_emulators(&why) && deaths < DEATHS {
-            eprintln!("kernel {}: the emulator died in {label}: again from there", kernel.series);
-            continue;
+        if let Err(why) = ran {
+            eprintln!("{label}: {test}: no second run: {why:#}");
         }
-        let place = if begun { label } else { "between executables" };
-        stage.tests(place, &format!("{output}\n{why:#}"), Some("no end"));
-        next += usize::from(begun);
-        break;
     }
-    for executable in chosen.iter().skip(next) {
-        stage.fail(&executable.label, "did not run");
+
+    /// Boots the machine with some words for its first process, and hands each line to `hear`.
+    fn machine(&self, append: &str, hear: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let between = if self.between { format!(" {BETWEEN}=1") } else { String::new() };
+        let append = format!("{append}{between}");
+        let Self { kernel, image, folder, .. } = self;
+        let (limit, silence) = (LIMIT, SILENCE);
+        let machine = Machine { kernel, image, append: &append, folder, limit, silence };
+        machine.run(hear)?;
+        Ok(())
     }
-    stage.end()
+
+    fn boot(&self, stage: &mut Stage, next: &mut usize, watch: &mut Watch) -> Result<()> {
+        (watch.begun, watch.output) = (None, String::new());
+        self.machine(&format!("{FIRST}={next}"), &mut |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            if let Some(label) = text.strip_prefix(BEGIN) {
+                watch.begins(label.trim_end());
+            } else if let Some(code) = text.strip_prefix(END) {
+                if let Some(executable) = self.chosen.get(*next) {
+                    let end = bad_end(code);
+                    let failed = stage.tests(&executable.label, &watch.output, end.as_deref());
+                    watch.failed.extend(failed.into_iter().map(|test| (*next, test)));
+                }
+                *next += 1;
+                watch.ends();
+            } else {
+                watch.hears(&text);
+            }
+        })
+    }
+}
+
+/// How an executable ended, when it did not end well.
+fn bad_end(code: &str) -> Option<String> {
+    Some(format!("exit code {}", code.trim())).filter(|_| code.trim() != "0")
+}
+
+/// What a machine prints, and how long what took.
+#[derive(Default)]
+struct Watch {
+    /// The executable that runs, and since when.
+    begun: Option<(String, Instant)>,
+    output: String,
+    /// When the last test's line came.
+    test: Option<Instant>,
+    /// Executables, and their tests.
+    took: Vec<(Duration, String)>,
+    /// The tests that failed, with the numbers of their executables.
+    failed: Vec<(usize, String)>,
+}
+
+impl Watch {
+    fn begins(&mut self, label: &str) {
+        let now = Instant::now();
+        self.begun = Some((label.to_owned(), now));
+        self.test = Some(now);
+        self.output.clear();
+    }
+
+    fn hears(&mut self, text: &str) {
+        if let (Some(rest), Some((label, _)), Some(test)) =
+            (text.strip_prefix("test "), &self.begun, &mut self.test)
+        {
+            let name = rest.split_once(" ... ").map_or(rest, |(name, _)| name);
+            let took = test.elapsed();
+            *test += took;
+            self.took.push((took, format!("{label}: {name}")));
+        }
+        self.output += text;
+    }
+
+    fn ends(&mut self) {
+        if let Some((label, began)) = self.begun.take() {
+            self.took.push((began.elapsed(), label));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ pub fn of(stages: &[Stage]) -> String {
 }
 
 /// The column of a stage.
-fn kernel_of(stage: &str) -> &str {
+pub(super) fn kernel_of(stage: &str) -> &str {
     stage.strip_prefix("virtual kernel ").unwrap_or("live")
 }
 

@@ -1,15 +1,17 @@
 //! `test`: all that CI checks, or one plugin.
 
 mod checks;
+mod dependencies;
 mod executables;
 mod libtest;
 mod machines;
 mod matrix;
+mod rights;
 mod stage;
 mod todo;
 
 use crate::deps::{self, Need};
-use crate::{build, servers, verify, workspace};
+use crate::{build, charts, dist, docs, engines, root, servers, verify, workspace};
 use anyhow::Result;
 use executables::Group;
 pub use stage::{Stage, summary};
@@ -19,8 +21,8 @@ use std::process::ExitCode;
 pub fn everything() -> Result<ExitCode> {
     deps::ensure(Need::Test)?;
     deps::mount_filesystems();
-    let mut stages =
-        vec![checks::format(), checks::lint(), checks::written(&workspace::plugins()?)];
+    let mut stages = vec![checks::format(), checks::lint(), checks::written(&all_plugins()?)];
+    stages.push(dependencies::stage());
 
     let mut stage = Stage::begin("build");
     let tree = stage.check("install tree", build::everything());
@@ -30,22 +32,41 @@ pub fn everything() -> Result<ExitCode> {
         return Ok(summary(&stages));
     };
 
+    stages.push(docs::stage());
     stages.push(executables::live("unit tests", &executables, &[Group::Unit]));
     stages.push(executables::doc());
     stages.push(executables::live(&live_kernel(), &executables, &[Group::Kernel]));
     stages.extend(machines::stages(&executables, "all"));
     stages.push(verify::stage(&stages));
     let mut stage = Stage::begin("servers");
-    stage.check("InfluxDB and VictoriaMetrics", servers::fetch());
+    stage.check("InfluxDB, VictoriaMetrics and Prometheus", servers::fetch());
+    stage.check("Grafana's types, DataFusion and the compiler of Flux", engines::fetch());
+    stages.push(stage.end());
+    let mut stage = Stage::begin("packages");
+    stage.check("two packings are equal", dist::twice());
+    stage.check("a Debian root", root::fetch());
+    stage.check("Helm and Kubernetes' schemas", charts::fetch());
     stages.push(stage.end());
     stages.push(executables::live("whole system", &executables, &[Group::System, Group::SystemVm]));
     Ok(summary(&stages))
 }
 
+/// In Rust and in C.
+fn all_plugins() -> Result<Vec<String>> {
+    Ok([workspace::plugins()?, workspace::c_plugins()?].concat())
+}
+
 /// One plugin: on this machine's kernel, on a virtual one, or on `all` of them.
 pub fn one_plugin(name: &str, kernel: Option<&str>) -> Result<ExitCode> {
-    workspace::check_plugin(name)?;
+    let in_c = workspace::is_c_plugin(name)?;
     deps::ensure(Need::Test)?;
+    if in_c {
+        let mut stages = vec![checks::c_plugin(name), checks::written(&[name.to_owned()])];
+        let mut stage = Stage::begin("build");
+        stage.check("install tree", build::everything());
+        stages.push(stage.end());
+        return Ok(summary(&stages));
+    }
     deps::mount_filesystems();
     let mut stages = vec![checks::plugin(name), checks::written(&[name.to_owned()])];
     let mut stage = Stage::begin("build");

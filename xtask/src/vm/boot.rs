@@ -14,8 +14,14 @@ use std::time::{Duration, Instant};
 const MARK: u8 = 1;
 /// One boot in about twenty dies early inside the emulator, before the guest's first process runs.
 const ATTEMPTS: u32 = 5;
-const HELLO: Duration = Duration::from_secs(120);
-const STANDS: &str = "the machine printed nothing for";
+const HELLO: Duration = Duration::from_secs(60);
+const STANDS: &str = "the machine stands still: ";
+/// What the guest's /init prints on the console for each CPU, every 5 s.
+const PULSES: [&str; 2] = ["alive 0", "alive 1"];
+/// A CPU that does not do so for this long stands still. Two machines share two processors.
+const NO_PULSE: Duration = Duration::from_secs(60);
+/// How often the console is looked at.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Whether a failure of [`Machine::run`] is the emulator's, which does not survive now and then that the guest's
 /// kernel patches its own code. Either the guest dies of an int3 that was taken out again: the emulator ran what
@@ -33,7 +39,7 @@ pub struct Machine<'a> {
     pub folder: &'a Path,
     /// The longest that the command may run.
     pub limit: Duration,
-    /// The longest that it may print nothing.
+    /// The longest that it may print nothing while its CPUs run.
     pub silence: Duration,
 }
 
@@ -109,21 +115,34 @@ impl Guest {
         silence: Duration,
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<i32> {
-        let end = Instant::now() + limit;
+        let began = Instant::now();
+        let mut heard = began;
+        let mut pulses = PULSES.map(|_| (0, began));
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let line = match self.lines.recv_timeout(left.min(silence)) {
-                Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) if left > silence => {
-                    bail!("{STANDS} {} s; the console:\n{}", silence.as_secs(), tail(&self.log))
-                }
+            let line = match self.lines.recv_timeout(LOOK) {
+                Ok(line) if began.elapsed() <= limit => line,
+                Ok(_) => bail!("not done after {limit:?}; the console:\n{}", tail(&self.log)),
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("not done after {} s; the console:\n{}", limit.as_secs(), tail(&self.log))
+                    let now = Instant::now();
+                    feel(&console(&self.log), &mut pulses, now);
+                    let oldest = pulses.iter().map(|(_, at)| *at).min().unwrap_or(now);
+                    let why = match (now - heard, now - oldest) {
+                        _ if now - began > limit => format!("not done after {limit:?}"),
+                        (silent, _) if silent > silence => {
+                            format!("{STANDS}it printed nothing for {silent:.0?}")
+                        }
+                        (silent, still) if silent.min(still) > NO_PULSE => {
+                            format!("{STANDS}a CPU does nothing for {still:.0?}")
+                        }
+                        _ => continue,
+                    };
+                    bail!("{why}; the console:\n{}", tail(&self.log))
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     bail!("the machine died; the console:\n{}", tail(&self.log))
                 }
             };
+            heard = Instant::now();
             let (text, code) = exit_code(&line);
             if !text.is_empty() {
                 each(text);
@@ -153,11 +172,25 @@ fn exit_code(line: &[u8]) -> (&[u8], Option<i32>) {
     (&line[..at], code.ok())
 }
 
+fn console(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
+}
+
+/// Notes when each CPU last told that it runs: how often it has, and since when it is that often.
+fn feel(console: &str, pulses: &mut [(usize, Instant); PULSES.len()], now: Instant) {
+    for (text, pulse) in PULSES.iter().zip(pulses) {
+        let count = console.matches(text).count();
+        if count > pulse.0 {
+            *pulse = (count, now);
+        }
+    }
+}
+
 /// The end of the kernel's log; with a fault in it, from there on.
 fn tail(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    let text = console(log);
+    let lines = text.lines().map(str::trim_end).filter(|line| !PULSES.contains(line));
+    let lines: Vec<_> = lines.collect();
     let fault = lines.iter().position(|line| line.contains(" [#1]") || line.contains("BUG:"));
     let end = lines.len().saturating_sub(40);
     lines[fault.map_or(end, |at| end.min(at.saturating_sub(3)))..].join("\n")
@@ -171,7 +204,7 @@ mod tests {
     fn the_tail_of_a_log_begins_before_its_first_fault() {
         let log = std::env::temp_dir().join(format!("xtask-tail-{}", std::process::id()));
         let lines: Vec<String> = (0..200).map(|n| format!("line {n}")).collect();
-        fs::write(&log, lines.join("\n")).unwrap();
+        fs::write(&log, format!("{}\nalive 0\r\nalive 1\r\n", lines.join("\n"))).unwrap();
         assert!(tail(&log).starts_with("line 160\n"));
         let oops =
             [&lines[..100], &["Oops: int3: 0000 [#1] SMP".to_owned()], &lines[100..]].concat();
@@ -181,10 +214,21 @@ mod tests {
     }
 
     #[test]
+    fn a_cpu_that_tells_nothing_more_has_an_old_pulse() {
+        let began = Instant::now();
+        let at = |s| began + Duration::from_secs(s);
+        let mut pulses = PULSES.map(|_| (0, began));
+        feel("alive 0\r\nalive 1\r\n", &mut pulses, at(5));
+        feel("alive 0\r\nalive 1\r\nalive 0\r\n", &mut pulses, at(10));
+        assert_eq!(pulses, [(2, at(10)), (1, at(5))]);
+    }
+
+    #[test]
     fn a_failure_of_the_emulator_is_known_by_an_int3_or_by_silence() {
         let table = [
             ("the machine died; the console:\n[ 1.0] Oops: int3: 0000 [#1] PREEMPT SMP", true),
-            ("the machine printed nothing for 300 s; the console:\n", true),
+            ("the machine stands still: it printed nothing for 300s; the console:\n", true),
+            ("the machine stands still: a CPU does nothing for 60s; the console:\n", true),
             ("the machine died; the console:\n[ 1.0] BUG: unable to handle page fault [#1]", false),
             ("not done after 900 s; the console:\n", false),
         ];

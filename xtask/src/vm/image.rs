@@ -2,7 +2,7 @@
 
 use super::cpio::Archive;
 use crate::workspace;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -37,12 +37,14 @@ impl Image {
         Ok(image)
     }
 
-    /// Adds the install tree, at /opt/collector.
+    /// Adds the install tree, at /opt/collector, without what only the author of a C plugin needs.
     pub fn install_tree(&mut self) -> Result<()> {
         let dist = workspace::dist();
         for file in workspace::files(&dist)? {
-            let place = format!("/opt/collector/{}", file.strip_prefix(&dist)?.display());
-            self.file(&file, &place)?;
+            let place = file.strip_prefix(&dist)?;
+            if !["include", "lib", "share"].iter().any(|folder| place.starts_with(folder)) {
+                self.file(&file, &format!("/opt/collector/{}", place.display()))?;
+            }
         }
         Ok(())
     }
@@ -51,7 +53,15 @@ impl Image {
     pub fn file(&mut self, source: &Path, place: &str) -> Result<()> {
         let content = self.copy(source, place)?;
         if content.starts_with(b"\x7fELF") {
-            for library in libraries(source)? {
+            let (found, missing) = libraries(source)?;
+            // A library finds what it needs beside the program that loads it.
+            ensure!(
+                missing.is_empty() || place.contains(".so"),
+                "{} needs a library that this machine lacks: {}",
+                source.display(),
+                missing.join(", ")
+            );
+            for library in found {
                 if self.libraries.insert(library.clone()) {
                     self.copy(Path::new(&library), &library)?;
                 }
@@ -74,21 +84,19 @@ impl Image {
     }
 }
 
-/// The libraries of a program or library, by ldd.
-fn libraries(file: &Path) -> Result<Vec<String>> {
+/// The libraries of a program or library, by ldd, and those that are not found.
+fn libraries(file: &Path) -> Result<(Vec<String>, Vec<String>)> {
     // ldd fails, with this text on one stream or the other, for what is linked statically.
     let ldd = Command::new("ldd").arg(file).output().context("starting ldd")?;
     let (stdout, stderr) =
         (String::from_utf8_lossy(&ldd.stdout), String::from_utf8_lossy(&ldd.stderr));
     if stdout.contains("statically linked") || stderr.contains("not a dynamic executable") {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
-    let mut paths = Vec::new();
-    for line in stdout.lines() {
-        if line.contains("not found") {
-            bail!("{} needs a library that this machine lacks: {}", file.display(), line.trim());
-        }
-        paths.extend(line.split_whitespace().find(|word| word.starts_with('/')).map(str::to_owned));
-    }
-    Ok(paths)
+    let (missing, found): (Vec<&str>, Vec<&str>) =
+        stdout.lines().partition(|line| line.contains("not found"));
+    let path =
+        |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(str::to_owned);
+    let missing = missing.into_iter().map(|line| line.trim().to_owned()).collect();
+    Ok((found.into_iter().filter_map(path).collect(), missing))
 }

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 pub struct Series {
     pub name: &'static str,
     /// The kind of package that holds vmlinuz; Debian split it off in 7.0.
-    package: &'static str,
+    pub package: &'static str,
     /// Where Debian publishes it.
-    suites: &'static [&'static str],
+    pub suites: &'static [&'static str],
 }
 
 const BOOKWORM: &[&str] = &["bookworm", "bookworm-security"];
@@ -81,7 +81,7 @@ fn take(series: &Series, apt: &Apt) -> Result<()> {
 
 /// The name with the highest version between prefix and suffix. A version begins with a digit; only
 /// its numbers count, which is enough within one series of one flavour.
-fn newest<'a>(names: &'a [impl AsRef<str>], prefix: &str, suffix: &str) -> Option<&'a str> {
+pub fn newest<'a>(names: &'a [impl AsRef<str>], prefix: &str, suffix: &str) -> Option<&'a str> {
     let version = |name: &str| -> Option<Vec<u64>> {
         let middle = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
         let numbers = middle.split(|c: char| !c.is_ascii_digit());

@@ -6,14 +6,14 @@ mod image;
 mod kernel;
 
 pub use boot::{Machine, is_emulators};
+pub use cpio::Archive;
 pub use image::Image;
-pub use kernel::Kernel;
+pub use kernel::{Kernel, SERIES, Series, newest};
 
 use crate::deps::{self, Need};
 use crate::{build, workspace};
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
-use kernel::SERIES;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ pub fn verb(args: &Args) -> Result<ExitCode> {
         }
         let (image, append, folder) = (&path, &args.append, &folder.0);
         let mut stdout = std::io::stdout();
-        let (limit, silence) = (LIMIT, LIMIT);
+        let (limit, silence) = (LIMIT, LIMIT); // a command may be long and say nothing
         let machine = Machine { kernel, image, append, folder, limit, silence };
         let code = machine.run(&mut |text| {
             // A reader that has gone does not stop the command.

@@ -53,7 +53,7 @@ fn username(section: &mut Section<'_>, key: &'static str) -> Option<String> {
 }
 
 /// A secret in a file or in the environment; in the configuration itself it is refused.
-fn secret(
+pub(super) fn secret(
     section: &mut Section<'_>,
     here: &'static str,
     file: &'static str,
@@ -73,7 +73,10 @@ pub(super) fn usual_auth(server: &Server) -> Auth {
     let variable = match server {
         Server::Influxdb2 { .. } => "INFLUX_TOKEN",
         Server::Influxdb3 { .. } => "INFLUXDB3_AUTH_TOKEN",
-        Server::Influxdb1 { .. } | Server::Victoriametrics => return Auth::None,
+        Server::Influxdb1 { .. }
+        | Server::Victoriametrics
+        | Server::Prometheus { .. }
+        | Server::Otlp => return Auth::None,
     };
     match std::env::var_os(variable) {
         Some(_) => Auth::Token(Secret::Env(variable.to_owned())),

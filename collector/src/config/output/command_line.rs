@@ -3,7 +3,7 @@
 use super::super::section::{check_name, without_userinfo};
 use super::auth::usual_auth;
 use super::{KINDS, check_address, check_file, check_socket, unknown_kind};
-use crate::output::http::{HttpConfig, Server, Url};
+use crate::output::http::{HttpConfig, Server, Url, Version};
 use crate::output::socket::{SocketConfig, UDP_BYTES, UNIXGRAM_BYTES};
 use crate::output::{FileConfig, OutputConfig, Target};
 use percent_encoding::percent_decode_str;
@@ -12,8 +12,8 @@ use std::path::PathBuf;
 /// Reads an output as `--output` takes it: `stdout`, `file:PATH`, `unix:PATH`, `unixgram:PATH`,
 /// `tcp://HOST:PORT`, `udp://HOST:PORT`, `influxdb1://HOST:PORT/DATABASE[/RETENTION_POLICY]`,
 /// `influxdb2://HOST:PORT/ORG/BUCKET`, `influxdb3://HOST:PORT/DATABASE`,
-/// `victoriametrics://HOST:PORT`; the last four over TLS as `influxdb1+https://` and so on, where the
-/// port may be left out. `influxdb` means `influxdb1`.
+/// `victoriametrics://HOST:PORT`, `prometheus://HOST:PORT[/PATH]`, `otlp://HOST:PORT[/PATH]`; the last six over TLS as
+/// `influxdb1+https://` and so on, where the port may be left out. `influxdb` means `influxdb1`.
 ///
 /// A `PATH` is taken as it is written. In the names of the databases `%20` is a space and `%2F` a slash,
 /// as everywhere in URLs.
@@ -78,6 +78,7 @@ fn http(kind: &str, tls: bool, rest: &str) -> Result<HttpConfig, String> {
         "influxdb1" => "/DATABASE[/RETENTION_POLICY]",
         "influxdb2" => "/ORG/BUCKET",
         "influxdb3" => "/DATABASE",
+        "prometheus" | "otlp" => "[/PATH]",
         _ => "",
     };
     let form = |why: &str| {
@@ -90,8 +91,14 @@ fn http(kind: &str, tls: bool, rest: &str) -> Result<HttpConfig, String> {
         Some(path) => path.split('/').map(name).collect::<Result<Vec<_>, _>>(),
         None => Ok(Vec::new()),
     };
-    let (server, path) = if kind == "victoriametrics" {
-        (Server::Victoriametrics, url.path)
+    let without_names = match kind {
+        "victoriametrics" => Some(Server::Victoriametrics),
+        "prometheus" => Some(Server::Prometheus { version: Version::Auto, native: false }),
+        "otlp" => Some(Server::Otlp),
+        _ => None,
+    };
+    let (server, path) = if let Some(server) = without_names {
+        (server, url.path)
     } else {
         let mut names = place.map_err(form)?.into_iter();
         let server = match (kind, names.next(), names.next(), names.next()) {

@@ -5,7 +5,7 @@ use super::DAY;
 use super::auth::{auth, headers, proxy_auth, usual_auth};
 use crate::output::SpoolConfig;
 use crate::output::http::{
-    Auth, ClientCert, DEAD_LETTER_BYTES, DeadLetterConfig, HttpConfig, Proxy, Server, Url,
+    Auth, ClientCert, DEAD_LETTER_BYTES, DeadLetterConfig, HttpConfig, Proxy, Server, Url, Version,
 };
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -31,13 +31,21 @@ pub(super) fn http(
     let proxy = proxy(section, urls.as_deref().unwrap_or_default());
     let tls = urls.as_ref().is_none_or(|urls| urls[0].tls);
     let server = server(kind, section);
+    let in_order = server.as_ref().is_some_and(Server::in_order);
     let auth = auth(section);
-    let default = HttpConfig::new(Server::Victoriametrics, String::new(), Auth::None);
+    let of_kind = server.clone().unwrap_or(Server::Victoriametrics);
+    let default = HttpConfig::new(of_kind, String::new(), Auth::None);
     let mut batch = default.batch;
     batch.lines = section.number("batch_lines", LINES_RANGE).unwrap_or(batch.lines);
     batch.bytes = section.size("batch_bytes", BYTES_RANGE).unwrap_or(batch.bytes);
     batch.wait = section.duration("batch_time", WAIT_RANGE).unwrap_or(batch.wait);
-    let in_flight = section.number("in_flight", IN_FLIGHT_RANGE);
+    let in_flight = if in_order {
+        let why = "`in_flight`: lines of a series have to arrive in order, one request at a time";
+        section.forbid("in_flight", why);
+        None
+    } else {
+        section.number("in_flight", IN_FLIGHT_RANGE)
+    };
     let timeout = section.duration("timeout", TIMEOUT_RANGE);
     let connection_age = section.duration("connection_age", CONNECTION_RANGE);
     let dead_letter_bytes = section.number("dead_letter_bytes", DEAD_LETTER_RANGE);
@@ -45,12 +53,18 @@ pub(super) fn http(
     if dead_letter_bytes.is_some() && dead_letters.is_none() && spool.is_none() {
         section.missing("dead_letters");
     }
+    let gzip = if kind == "prometheus" {
+        section.forbid("gzip", "`gzip`: remote write is compressed with snappy");
+        None
+    } else {
+        section.flag("gzip")
+    };
     let config = HttpConfig {
         headers: headers(section),
         proxy,
         ca_file: section.path("ca_file"),
         client_cert: client_cert(section),
-        gzip: section.flag("gzip").unwrap_or(default.gzip),
+        gzip: gzip.unwrap_or(default.gzip),
         batch,
         in_flight: in_flight.map_or(default.in_flight, |number| number as usize),
         timeout: timeout.unwrap_or(default.timeout),
@@ -148,6 +162,18 @@ fn server(kind: &str, section: &mut Section<'_>) -> Option<Server> {
             Server::Influxdb2 { org: org?, bucket: bucket? }
         }
         "influxdb3" => Server::Influxdb3 { database: name("database")? },
+        "prometheus" => {
+            let native = section.word("histogram", &[("classic", false), ("native", true)]);
+            let version = section.word("version", &Version::NAMED);
+            Server::Prometheus {
+                version: version.unwrap_or_default(),
+                native: native.unwrap_or_default(),
+            }
+        }
+        "otlp" => {
+            section.forbid("histogram", "`histogram`: OTLP here has exponential histograms alone");
+            Server::Otlp
+        }
         _ => Server::Victoriametrics,
     })
 }

@@ -3,8 +3,10 @@
 mod auth;
 mod command_line;
 mod http;
+mod serve;
 
 pub use command_line::parse_output;
+pub(super) use serve::serve;
 
 use super::section::{Section, check_name, without_userinfo};
 use crate::form::{Buckets, Counters, Form};
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// All kinds.
-pub(super) const KINDS: [&str; 10] = [
+pub(super) const KINDS: [&str; 12] = [
     "stdout",
     "file",
     "unix",
@@ -28,6 +30,8 @@ pub(super) const KINDS: [&str; 10] = [
     "influxdb2",
     "influxdb3",
     "victoriametrics",
+    "prometheus",
+    "otlp",
 ];
 
 /// Bytes of a spool when nothing else is said.
@@ -61,8 +65,16 @@ pub(super) fn output(mut section: Section<'_>) -> Option<OutputConfig> {
         return None; // its other keys are those of a kind that nobody knows here
     }
     let queue_bytes = section.size("queue_bytes", QUEUE_RANGE);
-    let histogram = section.word("histogram", &Buckets::NAMED);
-    let counters = section.word("counters", &Counters::NAMED);
+    let (histogram, counters) = match &*kind {
+        "prometheus" | "otlp" => {
+            let why = "`counters`: remote write is cumulative and OTLP here is delta";
+            section.forbid("counters", why);
+            (None, None) // `histogram` is read with the server
+        }
+        _ => {
+            (section.word("histogram", &Buckets::NAMED), section.word("counters", &Counters::NAMED))
+        }
+    };
     let spool = (kind != "stdout").then(|| spool(&mut section)).flatten();
     let target = target(&kind, &mut section, spool.as_ref());
     section.refuse_the_rest();

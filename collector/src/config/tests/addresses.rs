@@ -44,6 +44,9 @@ fn outputs_are_urls_on_the_command_line() {
         ("victoriametrics://h:8428", None),
         ("victoriametrics://h:8428/", Some("victoriametrics://h:8428")),
         ("victoriametrics+https://h/insert/0/influx", None),
+        ("prometheus://h:9090", None),
+        ("prometheus://h:9090/api/v1/push/", Some("prometheus://h:9090/api/v1/push")),
+        ("otlp+https://h/opentelemetry", None),
     ] {
         let target = parse_output(url).unwrap_or_else(|why| panic!("{why}")).target;
         assert_eq!(target.to_string(), name.unwrap_or(url));
@@ -117,6 +120,8 @@ fn a_wrong_output_on_the_command_line_is_refused_with_the_reason() {
         ("influxdb3://h:1/a/b", "too many names or too few"),
         ("victoriametrics://", "it has no host"),
         ("victoriametrics://h", "it names no port"),
+        ("prometheus://h", "it is written prometheus://HOST:PORT[/PATH], or prometheus+https://"),
+        ("otlp:h:1", "a `//` is missing"),
     ] {
         let error = parse_output(url).unwrap_err();
         assert!(error.contains(words), "{url}: {error}");

@@ -1,7 +1,9 @@
 //! Keys of outputs beside their addresses.
 
 use super::*;
+use crate::form::Form;
 use crate::output::http::{Auth, ClientCert, Header, HeaderText, Proxy};
+use crate::output::http::{Server, Version};
 use crate::output::secret::Secret;
 
 fn parse(text: &str) -> Result<HttpConfig, String> {
@@ -47,6 +49,48 @@ fn what_makes_no_sense_is_refused_with_the_range() {
         let place = format!("c.toml:{line}:{}: `{key}` must be a ", key.len() + 4);
         assert!(said.starts_with(&place), "{said}");
         assert!(said.contains(range) && said.contains(&format!(", not {wrong}")), "{said}");
+    }
+}
+
+#[test]
+fn remote_write_and_otlp_have_keys_of_their_own() {
+    let parse = |kind: &str, keys: &str| {
+        let text = format!("[[output]]\nkind = \"{kind}\"\nurl = \"http://h:1/p\"\n{keys}\n");
+        Ok::<_, String>(Config::parse("c.toml", &text)?.outputs.remove(0))
+    };
+    let http = |kind: &str, keys: &str| match parse(kind, keys).unwrap() {
+        OutputConfig { target: Target::Http(http), form, .. } => (*http, form),
+        other => panic!("{other:?}"),
+    };
+    let (prometheus, form) = http("prometheus", "");
+    assert_eq!(prometheus.server, Server::Prometheus { version: Version::Auto, native: false });
+    assert_eq!((form, prometheus.in_flight, prometheus.batch.lines), (Form::PROMETHEUS, 1, 500));
+    assert_eq!(prometheus.to_string(), "prometheus://h:1/p");
+    let (native, form) = http("prometheus", "histogram = \"native\"\nversion = \"2\"");
+    assert_eq!(native.server, Server::Prometheus { version: Version::V2, native: true });
+    assert_eq!(form, Form::PROMETHEUS);
+    let (otlp, form) = http("otlp", "batch_lines = 9\ngzip = false");
+    assert_eq!((otlp.server, form), (Server::Otlp, Form::OTLP));
+    assert_eq!((otlp.in_flight, otlp.batch.lines, otlp.gzip), (1, 9, false));
+    for (kind, keys, words) in [
+        ("prometheus", "histogram = \"le\"", "must be one of \"classic\", \"native\", not \"le\""),
+        ("prometheus", "version = 2", "must be one of \"auto\", \"1\", \"2\", not 2"),
+        ("prometheus", "counters = \"delta\"", "4:1: `counters`: remote write is cumulative"),
+        ("prometheus", "gzip = true", "4:1: `gzip`: remote write is compressed with snappy"),
+        ("prometheus", "in_flight = 2", "4:1: `in_flight`: lines of a series have to arrive in"),
+        ("prometheus", "native = true", "unknown key `native`"),
+        ("otlp", "in_flight = 1", "4:1: `in_flight`: lines of a series have to arrive in order"),
+        ("otlp", "counters = \"delta\"", "OTLP here is delta"),
+        ("otlp", "histogram = \"native\"", "4:1: `histogram`: OTLP here has exponential"),
+        ("otlp", "version = \"1\"", "unknown key `version`"),
+        (
+            "victoriametrics",
+            "histogram = \"typed\"",
+            "must be one of \"fields\", \"le\", \"vmrange\"",
+        ),
+    ] {
+        let said = parse(kind, keys).unwrap_err();
+        assert!(said.contains(words), "{kind}, {keys}: {said}");
     }
 }
 

@@ -35,6 +35,11 @@ pub fn address(server: &Server, url: &Url) -> Result<Uri> {
             query.append_pair("precision", "ns");
             "/write"
         }
+        // The path that others have is not to be guessed: `/api/v1/push`, `/api/v1/receive`.
+        Server::Prometheus { .. } => {
+            return page(url, if url.path.is_empty() { "/api/v1/write" } else { "" });
+        }
+        Server::Otlp => return page(url, "/v1/metrics"),
     };
     page(url, &format!("{path}?{}", query.finish()))
 }
@@ -47,6 +52,8 @@ pub fn ping(server: &Server, url: &Url) -> Result<Uri> {
     let path = match server {
         Server::Influxdb1 { .. } | Server::Influxdb2 { .. } | Server::Influxdb3 { .. } => "/ping",
         Server::Victoriametrics => "/health",
+        // Any answer will do.
+        Server::Prometheus { .. } | Server::Otlp => return address(server, url),
     };
     page(url, path)
 }
@@ -63,6 +70,7 @@ pub fn page(url: &Url, path: &str) -> Result<Uri> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Version;
     use super::*;
 
     #[test]
@@ -82,11 +90,16 @@ mod tests {
                 "/api/v3/write_lp?db=my+db%26x&precision=nanosecond&accept_partial=true",
             ),
             (Server::Victoriametrics, "/write?precision=ns"),
+            (Server::Prometheus { version: Version::Auto, native: false }, ""),
+            (Server::Otlp, "/v1/metrics"),
         ] {
             let url = Url::parse("http://h:1/proxy").unwrap();
             let to = address(&server, &url).unwrap().to_string();
             assert_eq!(to, format!("http://h:1/proxy{expected}"));
         }
+        let url = Url::parse("http://h:1").unwrap();
+        let remote = Server::Prometheus { version: Version::Auto, native: false };
+        assert_eq!(address(&remote, &url).unwrap().to_string(), "http://h:1/api/v1/write");
         let url = Url::parse("http://[fe80::1%25lo]:1").unwrap();
         let to = address(&Server::Victoriametrics, &url).unwrap().to_string();
         assert_eq!(to, "http://[fe80::1]:1/write?precision=ns");

@@ -14,6 +14,8 @@ pub struct Reply {
     pub status: u16,
     /// The header `Retry-After`.
     pub retry_after: Option<String>,
+    /// How many samples a receiver of remote write 2.0 says to have written.
+    pub written: Option<u64>,
     /// The body, or its begin.
     pub body: Vec<u8>,
 }
@@ -34,6 +36,13 @@ pub enum Answer {
         /// What the server says.
         words: String,
     },
+    /// At least so many lines are bad, it is not known which, and the others are stored and are not to be sent again.
+    Partial {
+        /// How many.
+        dropped: u64,
+        /// What the server says.
+        words: String,
+    },
     /// Too much for one request.
     Halve(String),
     /// Nothing is wrong with the lines: the same again later.
@@ -49,8 +58,8 @@ pub enum Answer {
     Hold(String),
 }
 
-/// What the answer to a request of so many lines means.
-pub fn answer<'a>(
+/// What the answer to a request of line protocol means.
+pub fn to_lines<'a>(
     server: &Server,
     reply: &Reply,
     sent: u64,
@@ -96,8 +105,8 @@ pub fn answer<'a>(
         413 => Answer::Halve(words),
         408 | 425 | 429 | 500..=599 => Answer::Retry { after: retry_after(), words },
         401 => Answer::Denied(advise("correct the token, or the user and the password".into())),
-        // A proxy's; the client knows what to do about it.
-        407 => Answer::Denied(if text.is_empty() { words } else { text }),
+        // A proxy's: our client's own words say what to do about it, if it was asked through one.
+        407 => Answer::Denied(if text.is_empty() { words } else { refusals::shorten(&text) }),
         403 => Answer::Denied(advise(format!("allow us to write to {}", place(server)))),
         404 => Answer::Hold(advise(missing(server))),
         300..=399 => Answer::Hold(advise(
@@ -125,6 +134,8 @@ pub fn name(server: &Server) -> &'static str {
         Server::Influxdb2 { .. } => "an InfluxDB 2",
         Server::Influxdb3 { .. } => "an InfluxDB 3",
         Server::Victoriametrics => "a VictoriaMetrics",
+        Server::Prometheus { .. } => "a receiver of remote write",
+        Server::Otlp => "a receiver of OTLP",
     }
 }
 
@@ -181,7 +192,7 @@ fn place(server: &Server) -> String {
         Server::Influxdb2 { org, bucket } => {
             format!("the bucket `{bucket}` of the organization `{org}`")
         }
-        Server::Victoriametrics => "it".to_owned(),
+        Server::Victoriametrics | Server::Prometheus { .. } | Server::Otlp => "it".to_owned(),
     }
 }
 
@@ -200,12 +211,14 @@ fn missing(server: &Server) -> String {
         Server::Influxdb3 { .. } => {
             format!("make room for {} there, or write to one that exists", place(server))
         }
-        Server::Victoriametrics => "correct the URL: there is nothing that takes lines".to_owned(),
+        Server::Victoriametrics | Server::Prometheus { .. } | Server::Otlp => {
+            "correct the URL: there is nothing that takes lines".to_owned()
+        }
     }
 }
 
 /// Seconds, or a date. What is neither counts for nothing.
-fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     match value.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),

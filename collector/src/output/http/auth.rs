@@ -147,7 +147,10 @@ impl Shown {
                     // InfluxDB 1.8 takes `Token USER:PASSWORD`, and 2 takes `Token TOKEN` behind its
                     // old path too.
                     Server::Influxdb1 { .. } | Server::Influxdb2 { .. } => "Token ",
-                    Server::Influxdb3 { .. } | Server::Victoriametrics => "Bearer ",
+                    Server::Influxdb3 { .. }
+                    | Server::Victoriametrics
+                    | Server::Prometheus { .. }
+                    | Server::Otlp => "Bearer ",
                 };
                 Source::Token { scheme, token }
             }

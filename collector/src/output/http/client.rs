@@ -5,6 +5,7 @@ use super::auth::Credentials;
 use super::connect::Way;
 use super::payload::Slices;
 use super::tls::Tls;
+use super::wire::Media;
 use super::{HttpConfig, Url, address};
 use anyhow::{Error, Result, anyhow};
 use rustls::{AlertDescription, CertificateError};
@@ -92,7 +93,7 @@ impl Client {
     pub fn post(
         &mut self,
         body: &[&[u8]],
-        gzip: bool,
+        media: Media,
         credentials: &Credentials,
         at_most: Option<Duration>,
     ) -> Result<Reply, Trouble> {
@@ -101,7 +102,7 @@ impl Client {
         loop {
             let mut link = self.link(credentials).map_err(Trouble::Later)?;
             let left = timeout.saturating_sub(begin.elapsed());
-            match self.try_post(&link.agent, body, gzip, credentials, left) {
+            match self.try_post(&link.agent, body, media, credentials, left) {
                 Ok(reply) => {
                     self.cut = false;
                     link.kept = true;
@@ -200,17 +201,20 @@ impl Client {
         &self,
         agent: &Agent,
         body: &[&[u8]],
-        gzip: bool,
+        media: Media,
         credentials: &Credentials,
         timeout: Duration,
     ) -> Result<Reply, ureq::Error> {
         let length: usize = body.iter().map(|slice| slice.len()).sum();
         let mut request = agent
             .post(&self.post_to)
-            .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
+            .header(header::CONTENT_TYPE, media.kind)
             .header(header::CONTENT_LENGTH, length);
-        if gzip {
-            request = request.header(header::CONTENT_ENCODING, "gzip");
+        if let Some(encoding) = media.encoding {
+            request = request.header(header::CONTENT_ENCODING, encoding);
+        }
+        if let Some(version) = media.version {
+            request = request.header("x-prometheus-remote-write-version", version);
         }
         if length > ASKED_FOR || self.cut {
             request = request.header(header::EXPECT, "100-continue");
@@ -295,9 +299,15 @@ fn is_about_us(alert: AlertDescription) -> bool {
 fn read(response: Response<Body>) -> Result<Reply, ureq::Error> {
     let (head, body) = response.into_parts();
     let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let written = |what: &str| -> Option<u64> {
+        let name = format!("x-prometheus-remote-write-{what}-written");
+        head.headers.get(name)?.to_str().ok()?.trim().parse().ok()
+    };
+    let written = [written("samples"), written("histograms")];
     let mut reply = Reply {
         status: head.status.as_u16(),
         retry_after: retry_after.map(str::to_owned),
+        written: written.into_iter().flatten().reduce(u64::saturating_add),
         body: Vec::new(),
     };
     body.into_reader().take(LONGEST_ANSWER).read_to_end(&mut reply.body)?;

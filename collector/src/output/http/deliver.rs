@@ -1,16 +1,17 @@
 //! Delivering over HTTP: what to send next, and what the answer means for the parcel.
 
-use super::answer::{Answer, answer};
+use super::answer::Answer;
 use super::auth::Credentials;
 use super::dead_letters::DeadLetters;
 use super::failover::Failover;
 use super::fit::Fit;
-use super::payload::Gzip;
 use super::search::{Search, Verdict};
-use super::site::{Request, Site, Trust};
+use super::site::{Outgoing, Site, Trust};
 use super::tls::Tls;
+use super::wire::{Heard, Wire, answer, is_about_order};
 use super::{HttpConfig, Server};
-use crate::output::{Cause, Failure, Limits, Output, Parcel};
+use crate::encode::Tags;
+use crate::output::{Cause, Failure, Output, Parcel, Portion};
 use anyhow::{Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -19,16 +20,20 @@ use std::time::{Instant, SystemTime};
 pub struct Http {
     name: String,
     server: Server,
-    limits: Limits,
+    limits: Portion,
     /// One for each URL.
     sites: Vec<Site>,
     credentials: Credentials,
     /// Another attempt waits for another secret.
     denied: bool,
-    gzip: Option<Gzip>,
+    wire: Wire,
     fit: Fit,
     /// Of the parcel at hand.
     search: Search,
+    /// So many of its first lines were in a request to which no answer came, and may be stored.
+    unanswered: u64,
+    /// So many of them come from the spool of an earlier run, and some may be stored. None until the first parcel.
+    recovered: Option<u64>,
     shared: Arc<Shared>,
 }
 
@@ -38,6 +43,8 @@ pub struct Shared {
     pub tls: Option<Arc<Tls>>,
     failover: Mutex<Failover>,
     dead_letters: Mutex<DeadLetters>,
+    /// Tags of every line.
+    tags: Tags,
 }
 
 impl Shared {
@@ -45,11 +52,12 @@ impl Shared {
     ///
     /// # Errors
     /// See [`super::open`].
-    pub fn new(config: &HttpConfig) -> Result<Arc<Self>> {
+    pub fn new(config: &HttpConfig, tags: &Tags) -> Result<Arc<Self>> {
         let dead_letters = DeadLetters::new(config.to_string(), config.dead_letters.as_ref())?;
         let failover = Mutex::new(Failover::new(config.urls.len()));
         let dead_letters = Mutex::new(dead_letters);
-        Ok(Arc::new(Self { tls: Tls::of(config)?, failover, dead_letters }))
+        let tls = Tls::of(config)?;
+        Ok(Arc::new(Self { tls, failover, dead_letters, tags: tags.clone() }))
     }
 
     fn failover(&self) -> MutexGuard<'_, Failover> {
@@ -71,9 +79,11 @@ impl Http {
             sites: config.urls.iter().map(site).collect::<Result<_>>()?,
             credentials: Credentials::new(config)?,
             denied: false,
-            gzip: config.gzip.then(Gzip::default),
+            wire: Wire::new(config, &shared.tags),
             fit: Fit::default(),
             search: Search::default(),
+            unanswered: 0,
+            recovered: None,
             shared: Arc::clone(shared),
         })
     }
@@ -86,18 +96,45 @@ impl Http {
         lines: u64,
         deadline: Option<Instant>,
     ) -> Result<Answer, Failure> {
-        let (site, credentials) = (&mut self.sites[at], &self.credentials);
-        let reply = match &mut self.gzip {
-            Some(gzip) => {
-                let body = gzip.compress(parcel.front(lines)).map_err(Failure::later)?;
-                site.post(&Request { body: &[body], gzip: true, deadline }, credentials)
+        loop {
+            let (site, credentials) = (&mut self.sites[at], &self.credentials);
+            let once = matches!(self.server, Server::Prometheus { .. });
+            let packed = self.wire.pack(parcel.front(lines)).map_err(Failure::later)?;
+            let (refused, samples) = (packed.refused, packed.samples);
+            let request = Outgoing { body: &packed.body, media: packed.media, deadline };
+            let reply = site.post(&request, credentials).inspect_err(|_| {
+                self.unanswered = if once { self.unanswered.max(lines) } else { 0 };
+            })?;
+            let each = each_line(parcel, lines);
+            let answer = match self.wire.heard(&reply, samples, lines) {
+                Heard::Again => continue,
+                Heard::Answer(answer) => answer,
+                Heard::Any => answer(&self.server, &reply, lines, each, SystemTime::now()),
+            };
+            if answer == Answer::Done && !refused.is_empty() {
+                self.sites[at].trust = Trust::Lines;
+                return Ok(Answer::Except(refused));
             }
-            None => {
-                let body: Vec<&[u8]> = parcel.front(lines).collect();
-                site.post(&Request { body: &body, gzip: false, deadline }, credentials)
-            }
-        }?;
-        Ok(answer(&self.server, &reply, lines, each_line(parcel, lines), SystemTime::now()))
+            return Ok(self.known(at, lines, answer));
+        }
+    }
+
+    /// A receiver of remote write takes a sample once: of lines to which no answer came before it says that it has
+    /// them, or newer ones.
+    fn known(&mut self, at: usize, lines: u64, answer: Answer) -> Answer {
+        let (Answer::Bad { words, .. } | Answer::Refused(words) | Answer::Partial { words, .. }) =
+            &answer
+        else {
+            return answer;
+        };
+        if !matches!(self.server, Server::Prometheus { .. }) || !is_about_order(words) {
+            return answer;
+        }
+        self.sites[at].trust = Trust::Lines; // what it says is about lines
+        // Of version 1 all of a request is refused for one sample: one line after the other is asked about.
+        let alone = lines == 1 || self.search.exhausted() || !matches!(answer, Answer::Bad { .. });
+        let recovered = alone && Some(lines) <= self.recovered;
+        if lines <= self.unanswered || recovered { Answer::Done } else { answer }
     }
 
     /// What an answer means for the first lines, which it is about.
@@ -149,6 +186,14 @@ impl Http {
                     parcel.give_up(bad, Cause::Rejected);
                 }
             }
+            Answer::Partial { dropped, words } => {
+                self.stored(at, dropped < lines);
+                self.doubt(at, &words, parcel, deadline)?;
+                self.search.named();
+                self.keep(parcel, lines, dropped, &words);
+                parcel.delivered(lines - dropped);
+                parcel.give_up(dropped, Cause::Rejected);
+            }
             Answer::Halve(words) => {
                 self.fit.too_many(lines);
                 if lines == 1 {
@@ -184,8 +229,10 @@ impl Http {
         parcel: &Parcel,
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
-        let another = parcel.last_of_several();
-        self.sites[at].doubt(words, another, &self.server, &self.credentials, deadline)
+        // Where order matters, the last line is not to be stored before the others.
+        let another = parcel.last_of_several().filter(|_| !self.server.in_order());
+        let to = (&self.server, &mut self.wire);
+        self.sites[at].doubt(words, another, to, &self.credentials, deadline)
     }
 
     /// A URL keeps the lines. Says so when another one had them before.
@@ -206,6 +253,7 @@ impl Http {
         parcel.failed();
         // Afterwards another server may answer there, and after a person's help the lines may be good.
         self.sites[at].trust = Trust::None;
+        self.wire.failed();
         if !matches!(failure, Failure::Later { .. }) {
             self.search = Search::default();
         }
@@ -234,16 +282,22 @@ fn each_line(parcel: &Parcel, lines: u64) -> impl Iterator<Item = &[u8]> {
 }
 
 impl Output for Http {
-    fn limits(&self) -> Limits {
+    fn portion(&self) -> Portion {
         self.limits
     }
 
     /// One request, so that whatever concerns all requests to the server is heard of before the next one.
     fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure> {
+        if self.recovered.is_none() {
+            self.recovered = Some(if parcel.is_spooled() { parcel.lines() } else { 0 });
+        }
         let lines = self.search.next(parcel.lines(), parcel.lines_of_first());
         // A plugin's batch may be larger than a request is to be.
         let most = self.limits.lines.min(parcel.lines_within(self.limits.bytes));
-        let lines = lines.min(most).min(self.fit.most());
+        let mut lines = lines.min(most).min(self.fit.most());
+        if self.unanswered > 0 {
+            lines = lines.min(self.unanswered); // the same again, so that the answer is about the same
+        }
         if let Err(why) = self.credentials.read() {
             self.denied = true;
             return Err(Failure::Hold(why));
@@ -258,8 +312,12 @@ impl Output for Http {
             Ok(()) => {} // the same again, or less of it
             Err(failure) => self.fails(at, parcel, failure)?,
         }
+        let settled = before - parcel.lines();
+        self.unanswered = self.unanswered.saturating_sub(settled);
+        self.recovered = self.recovered.map(|lines| lines.saturating_sub(settled));
         if parcel.is_done() {
             self.search = Search::default();
+            (self.unanswered, self.recovered) = (0, Some(0));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Lines over HTTP: InfluxDB 1, 2 and 3, and VictoriaMetrics.
+//! Lines over HTTP: InfluxDB 1, 2 and 3, and VictoriaMetrics; and what is made of lines for Prometheus and OTLP.
 
 mod absence;
 mod address;
@@ -20,11 +20,19 @@ mod site;
 mod tests;
 mod tls;
 mod url;
+pub(super) mod wire;
 
+pub use answer::{Answer, Reply};
+pub use refusals::Refusal;
+pub use tls::Tls;
 pub use url::Url;
+use wire::Wire;
+pub(crate) use wire::names::{Kind as MetricKind, label as label_name, prometheus as metric_name};
+pub use wire::{Version, answer};
 
-use super::parcel::Limits;
+use super::portion::Portion;
 use super::secret::Secret;
+use crate::encode::Tags;
 use ::http::HeaderName;
 use deliver::{Http, Shared};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -56,7 +64,7 @@ pub struct HttpConfig {
     /// Whether bodies are compressed.
     pub gzip: bool,
     /// How much goes into one request, and how long lines wait for others.
-    pub batch: Limits,
+    pub batch: Portion,
     /// Requests that may be under way at once.
     pub in_flight: usize,
     /// How long one request may take, from connecting to the end of the answer.
@@ -139,6 +147,23 @@ pub enum Server {
     },
     /// VictoriaMetrics: `/write`.
     Victoriametrics,
+    /// Prometheus and others that take its remote write. The URL has the whole path, by default `/api/v1/write`.
+    Prometheus {
+        /// Which messages are sent.
+        version: Version,
+        /// Whether histograms are native ones.
+        native: bool,
+    },
+    /// OTLP: `/v1/metrics`.
+    Otlp,
+}
+
+impl Server {
+    /// Whether lines of a series have to arrive in order: one request at a time, the oldest first.
+    #[must_use]
+    pub const fn in_order(&self) -> bool {
+        matches!(self, Self::Prometheus { .. } | Self::Otlp)
+    }
 }
 
 /// Who we are.
@@ -161,6 +186,9 @@ impl HttpConfig {
     /// What an output has of which only server and URL are known.
     #[must_use]
     pub fn new(server: Server, url: String, auth: Auth) -> Self {
+        // A line is up to 70 samples.
+        let lines = if server.in_order() { 500 } else { 5000 };
+        let in_flight = if server.in_order() { 1 } else { 2 };
         Self {
             server,
             urls: vec![url],
@@ -170,8 +198,8 @@ impl HttpConfig {
             ca_file: None,
             client_cert: None,
             gzip: true,
-            batch: Limits { lines: 5000, bytes: 4 << 20, wait: Duration::from_secs(1) },
-            in_flight: 2,
+            batch: Portion { lines, bytes: 4 << 20, wait: Duration::from_secs(1) },
+            in_flight,
             timeout: Duration::from_secs(10),
             connection_age: Duration::from_secs(300),
             dead_letters: None,
@@ -201,6 +229,8 @@ impl fmt::Display for HttpConfig {
             Server::Influxdb2 { org, bucket } => ("influxdb2", [Some(org), Some(bucket)]),
             Server::Influxdb3 { database } => ("influxdb3", [Some(database), None]),
             Server::Victoriametrics => ("victoriametrics", [None, None]),
+            Server::Prometheus { .. } => ("prometheus", [None, None]),
+            Server::Otlp => ("otlp", [None, None]),
         };
         let url = &self.urls[0];
         match url.strip_prefix("https://") {
@@ -214,22 +244,42 @@ impl fmt::Display for HttpConfig {
     }
 }
 
+/// Makes bodies of requests without sending them, to see what that costs.
+pub struct Packer(Wire);
+
+impl Packer {
+    /// As an output of this configuration does it; `tags` are those of every line.
+    #[must_use]
+    pub fn new(config: &HttpConfig, tags: &Tags) -> Self {
+        Self(Wire::new(config, tags))
+    }
+
+    /// The length of a body with these lines.
+    ///
+    /// # Errors
+    /// It cannot be compressed.
+    pub fn pack(&mut self, lines: &[u8]) -> std::io::Result<usize> {
+        let packed = self.0.pack(std::iter::once(lines))?;
+        Ok(packed.body.iter().map(|slice| slice.len()).sum())
+    }
+}
+
 /// Reads certificates and secrets, as [`open`] does; connects to nobody.
 ///
 /// # Errors
 /// See [`open`].
 pub fn ready(config: &HttpConfig) -> anyhow::Result<()> {
-    Http::new(config, &Shared::new(config)?).map(drop)
+    Http::new(config, &Shared::new(config, &Tags::new())?).map(drop)
 }
 
 /// Opens it, once for each request that may be under way; the server need not be there yet, nor the file
-/// of its token.
+/// of its token. `tags` are those of every line.
 ///
 /// # Errors
 /// The files of certificates or the dead-letter file cannot be opened, or a variable with a secret is not
 /// set.
-pub fn open(config: &HttpConfig) -> anyhow::Result<Vec<Box<dyn super::Output>>> {
-    let shared = Shared::new(config)?;
+pub fn open(config: &HttpConfig, tags: &Tags) -> anyhow::Result<Vec<Box<dyn super::Output>>> {
+    let shared = Shared::new(config, tags)?;
     let open =
         |_| -> anyhow::Result<Box<dyn super::Output>> { Ok(Box::new(Http::new(config, &shared)?)) };
     let outputs = (0..config.in_flight).map(open).collect();

@@ -42,10 +42,14 @@ pub fn start(config: &HttpConfig, tls: Option<Arc<Tls>>) {
 
 fn ask(config: &HttpConfig, url: &str, tls: Option<Arc<Tls>>) -> Result<String> {
     let path = match config.server {
-        Server::Victoriametrics => "/metrics",
+        Server::Victoriametrics | Server::Prometheus { .. } => "/metrics",
         _ => "/ping",
     };
-    let page = address::page(&Url::parse(url).map_err(|why| anyhow!(why))?, path)?;
+    let mut at = Url::parse(url).map_err(|why| anyhow!(why))?;
+    if matches!(config.server, Server::Prometheus { .. }) {
+        at.path.clear(); // it is that of what takes samples
+    }
+    let page = address::page(&at, path)?;
     // With a token that is not there yet, it is asked without.
     let credentials = Credentials::new(config)?;
     let mut client = Client::new(config, url, tls)?;
@@ -77,6 +81,11 @@ fn name(headers: &HeaderMap, body: &str) -> Option<String> {
             format!("VictoriaMetrics {}", version(found.unwrap_or_default())).trim().into(),
         );
     }
+    if let Some(labels) = body.lines().find_map(|line| line.strip_prefix("prometheus_build_info{"))
+    {
+        let found = labels.split_once(",version=\"").and_then(|(_, rest)| rest.split_once('"'));
+        return Some(format!("Prometheus {}", found.unwrap_or_default().0).trim().into());
+    }
     let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     if let (Some(influx), Some(_)) = (json["version"].as_str(), json["revision"].as_str()) {
         return Some(format!("InfluxDB {}", version(influx)));
@@ -102,6 +111,11 @@ mod tests {
                 &[("x-influxdb-version", "v2.7.1"), ("x-influxdb-build", "OSS")],
                 "",
                 Some("InfluxDB 2.7.1 (OSS)"),
+            ),
+            (
+                &[],
+                "prometheus_build_info{branch=\"debian/sid\",goversion=\"go1.19\",version=\"2.42.0+ds\"} 1\n",
+                Some("Prometheus 2.42.0+ds"),
             ),
             (&[], r#"{"version":"3.1.0","revision":"abc"}"#, Some("InfluxDB 3.1.0")),
             (&[("x-influxdb-version", "1.0")], "", Some("InfluxDB 1.0")),

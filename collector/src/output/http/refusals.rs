@@ -113,6 +113,8 @@ pub fn is_about_lines(server: &Server, body: &[u8]) -> bool {
         ]
         .iter()
         .any(|words| text.contains(words)),
+        // They have answers of their own: `wire/receivers.rs`.
+        Server::Prometheus { .. } | Server::Otlp => false,
     }
 }
 
@@ -149,7 +151,8 @@ pub fn partial<'a>(
     if named.is_empty() {
         named = quoted(&text, lines);
     }
-    if named.len() as u64 == sent || (stored_rest && !named.is_empty() && complete) {
+    // What was sent to see whether anything is taken holds no line.
+    if !named.is_empty() && (named.len() as u64 == sent || (stored_rest && complete)) {
         return Some(Partial::Named(named));
     }
     stored_rest.then(|| count(&text).map_or(Partial::Some, Partial::Count))
@@ -237,6 +240,16 @@ mod tests {
         assert_eq!(partial_of(body, "bad\n"), named(&[(0, "missing fields")]));
         // InfluxDB 2 says so too, and then stores nothing.
         assert_eq!(partial_of(body, "a v=1 1\nbad\n"), None);
+    }
+
+    #[test]
+    fn of_no_lines_none_is_named() {
+        let body = r#"{"error":"unable to parse 'bad': missing fields"}"#;
+        assert_eq!(partial_of(body, ""), None);
+        assert_eq!(
+            partial_of(&body.replace("unable", "partial write: unable"), ""),
+            Some(Partial::Some)
+        );
     }
 
     #[test]

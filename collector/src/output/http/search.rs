@@ -115,21 +115,21 @@ mod tests {
     }
 
     #[derive(Debug, Default)]
-    struct Outcome {
+    struct Worked {
         requests: u32,
         /// Lines given up, by their place.
         given_up: Vec<usize>,
     }
 
     /// Works off batches, of which some lines are bad, against a server.
-    fn work_off(batches: &[Vec<bool>], manner: Manner) -> Outcome {
+    fn work_off(batches: &[Vec<bool>], manner: Manner) -> Worked {
         let lines = batches.concat();
         let mut ends = batches.iter().scan(0, |end, batch| {
             *end += batch.len();
             Some(*end)
         });
         let mut end = ends.next().unwrap();
-        let (mut at, mut search, mut outcome) = (0, Search::default(), Outcome::default());
+        let (mut at, mut search, mut outcome) = (0, Search::default(), Worked::default());
         while at < lines.len() {
             while at >= end {
                 end = ends.next().unwrap();

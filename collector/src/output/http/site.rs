@@ -1,11 +1,12 @@
 //! One of an output's URLs: the connection to it, and what is known of who is there.
 
 use super::absence::Absence;
-use super::answer::{Answer, Reply, answer, name};
+use super::answer::{Answer, Reply, name};
 use super::auth::Credentials;
 use super::client::{Client, Trouble};
 use super::refusals::{is_of_nothing, visible};
 use super::tls::Tls;
+use super::wire::{Media, Wire, answer};
 use super::{HttpConfig, Server};
 use crate::output::Failure;
 use anyhow::{Error, Result, anyhow};
@@ -14,9 +15,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// No ping takes longer.
 const PING: Duration = Duration::from_secs(2);
-/// Line protocol that every server takes, and stores nothing of: a comment.
-const SURELY_GOOD: &[u8] = b"# collector: are lines taken here?\n";
-
 /// A URL.
 pub struct Site {
     /// It.
@@ -32,11 +30,11 @@ pub struct Site {
 }
 
 /// What a request is, and how long it may take.
-pub struct Request<'a> {
+pub struct Outgoing<'a> {
     /// In pieces.
     pub body: &'a [&'a [u8]],
-    /// Whether it is compressed.
-    pub gzip: bool,
+    /// What it is.
+    pub media: Media,
     /// When its answer has to be there.
     pub deadline: Option<Instant>,
 }
@@ -63,7 +61,7 @@ impl Site {
     /// There was no answer, or none of the server.
     pub fn post(
         &mut self,
-        request: &Request<'_>,
+        request: &Outgoing<'_>,
         credentials: &Credentials,
     ) -> Result<Reply, Failure> {
         self.awaited = true;
@@ -72,7 +70,7 @@ impl Site {
             return Err(Failure::later(Error::msg(self.unanswered.clone())));
         }
         let left = left(request.deadline)?;
-        let reply = self.client.post(request.body, request.gzip, credentials, left);
+        let reply = self.client.post(request.body, request.media, credentials, left);
         let words = |why: Error| visible(&format!("{why:#}"));
         let reply = match reply {
             Ok(reply) => reply,
@@ -112,21 +110,21 @@ impl Site {
         &mut self,
         words: &str,
         another: Option<&[u8]>,
-        server: &Server,
+        (server, wire): (&Server, &mut Wire),
         credentials: &Credentials,
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
         let hold = |why: &str| Err(Failure::Hold(anyhow!("{words}: {why}")));
         if self.trust == Trust::None {
-            if self.takes(SURELY_GOOD, server, credentials, deadline)?.is_err() {
-                let name = name(server);
-                let why = format!("it refuses a comment too, as {name} does not");
+            if self.takes(None, (server, wire), credentials, deadline)?.is_err() {
+                let (name, good) = (name(server), wire.surely_good());
+                let why = format!("it refuses {good} too, as {name} does not");
                 return hold(&format!("{why}: check `kind` and `url`"));
             }
             self.trust = Trust::Comment;
         }
         let Some(another) = another.filter(|_| self.trust == Trust::Comment) else { return Ok(()) };
-        match self.takes(another, server, credentials, deadline)? {
+        match self.takes(Some(another), (server, wire), credentials, deadline)? {
             Err(others) if alike(&others, words) => {
                 hold("it says so of each line that was tried: check `kind`, `url` and `uint`")
             }
@@ -139,17 +137,18 @@ impl Site {
         }
     }
 
-    /// Whether a line is taken, or stores nothing as a comment does; else in which words it is refused.
+    /// Whether a line is taken, or what is surely good; else in which words it is refused.
     fn takes(
         &mut self,
-        line: &[u8],
-        server: &Server,
+        line: Option<&[u8]>,
+        (server, wire): (&Server, &mut Wire),
         credentials: &Credentials,
         deadline: Option<Instant>,
     ) -> Result<Result<(), String>, Failure> {
-        let request = Request { body: &[line], gzip: false, deadline };
+        let packed = wire.pack_one(line).map_err(Failure::later)?;
+        let request = Outgoing { body: &packed.body, media: packed.media, deadline };
         let reply = self.post(&request, credentials)?;
-        Ok(match answer(server, &reply, 1, std::iter::once(line), SystemTime::now()) {
+        Ok(match answer(server, &reply, 1, line.into_iter(), SystemTime::now()) {
             Answer::Retry { after, words } => {
                 return Err(Failure::Later { why: Error::msg(words), after });
             }
@@ -158,6 +157,7 @@ impl Site {
             Answer::Except(refusals) => Err(refusals.into_iter().map(|r| r.words).collect()),
             Answer::Refused(words)
             | Answer::Bad { words, .. }
+            | Answer::Partial { words, .. }
             | Answer::Halve(words)
             | Answer::Denied(words)
             | Answer::Hold(words) => Err(words),

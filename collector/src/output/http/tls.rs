@@ -2,9 +2,8 @@
 
 use super::HttpConfig;
 use super::pin::Pinned;
+use crate::output::pem::{certificates, private_key};
 use anyhow::{Context, Error, Result, anyhow, ensure};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,12 +25,11 @@ struct Read {
 
 impl Tls {
     /// Trusts the system's roots (`/etc/ssl/certs`, or `SSL_CERT_FILE` and `SSL_CERT_DIR`), and a file's
-    /// certificates beside them: of authorities, or of servers themselves.
+    /// certificates beside them: of authorities, or of servers themselves. `client` is who we are.
     ///
     /// # Errors
     /// A file cannot be read or does not hold what it should; or there is nobody at all to trust.
-    pub fn new(config: &HttpConfig) -> Result<Self> {
-        let (ca_file, client) = (config.ca_file.clone(), config.client_cert.clone());
+    pub fn trusting(ca_file: Option<PathBuf>, client: Option<super::ClientCert>) -> Result<Self> {
         let looks = looks(ca_file.as_deref(), client.as_ref());
         let read = read(ca_file.as_deref(), client.as_ref())?;
         Ok(Self { ca_file, client, read: Mutex::new(Read { config: read, looks }) })
@@ -40,10 +38,11 @@ impl Tls {
     /// Shared by the connections of an output; none where no URL needs it, since certificates take memory.
     ///
     /// # Errors
-    /// See [`Self::new`].
+    /// See [`Self::trusting`].
     pub fn of(config: &HttpConfig) -> Result<Option<Arc<Self>>> {
+        let new = || Self::trusting(config.ca_file.clone(), config.client_cert.clone());
         let needed = config.urls[0].starts_with("https://");
-        Ok(needed.then(|| Self::new(config)).transpose()?.map(Arc::new))
+        Ok(needed.then(new).transpose()?.map(Arc::new))
     }
 
     /// As the files are now. While they are wrong, what they held before stays in use.
@@ -112,27 +111,4 @@ fn mismatch(error: rustls::Error) -> Error {
         rustls::Error::InconsistentKeys(_) => anyhow!("`client_key` is the key of another one"),
         error => error.into(),
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let text = fs::read(path)?;
-    let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(damaged)?;
-    ensure!(!certificates.is_empty(), "it holds no certificate in PEM");
-    Ok(certificates)
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
-    let text = fs::read(path)?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound if memchr::memmem::find(&text, b"ENCRYPTED").is_some() => {
-            anyhow!("it has a password: `openssl pkey -in FILE -out FILE` takes it away")
-        }
-        pem::Error::NoItemsFound => anyhow!("it holds no private key in PEM"),
-        error => damaged(error),
-    })
-}
-
-fn damaged(error: pem::Error) -> Error {
-    anyhow!("it is damaged: {error:?}")
 }

@@ -1,10 +1,13 @@
 //! Batches that wait in memory: their order, and the bound of what the queue holds there.
 
 use crate::batch::Batch;
-use crate::output::parcel::Limits;
+use crate::output::portion::Portion;
 use crate::output::spool::Waiting;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// At least so many bytes are worth a wakeup of their own.
+const PROMPT: u64 = 64 << 10;
 
 /// Batches, oldest first. Those that left it, into the spool or on their way, count toward the bound until
 /// they are released.
@@ -46,7 +49,7 @@ impl Memory {
     }
 
     /// The oldest batches as long as they fit into the limits; a single larger one comes alone.
-    pub fn take(&mut self, limits: &Limits) -> Vec<Arc<Batch>> {
+    pub fn take(&mut self, limits: &Portion) -> Vec<Arc<Batch>> {
         let (mut lines, mut bytes, mut taken) = (0, 0, Vec::new());
         while let Some(batch) = self.batches.front() {
             lines += batch.lines;
@@ -95,6 +98,11 @@ impl Memory {
     /// Bytes that left memory.
     pub fn release(&mut self, bytes: usize) {
         self.held -= bytes;
+    }
+
+    /// Whether so much waits that a sender is to take it at once.
+    pub fn is_prompt(&self) -> bool {
+        self.waiting.bytes >= PROMPT.min(self.bound as u64 / 4)
     }
 
     /// Lines and bytes that wait to be taken.

@@ -6,80 +6,50 @@
 //! plugins -> memory ----------> parcels -> senders         with one that cannot be written right now
 //! ```
 //! Parcels are filled one after the other, oldest lines first. A further sender begins when all before it
-//! are busy, so that an output that keeps up has one connection.
+//! are busy, so that an output that keeps up has one connection. What an outage has left goes in turn with what comes,
+//! unless the lines have to arrive in order.
 //!
 //! Everything that changes what is known of a line happens under one lock, so the books balance at any
 //! moment. Locks are taken in the order spool, state; plugins only ever take the second, so a disk that
 //! stands still holds up nobody.
 
+mod accounts;
 mod attempts;
 mod backoff;
+mod fill;
 mod gaps;
 mod memory;
-mod tally;
+mod snapshot;
+mod spooling;
 mod under_way;
 
 pub use attempts::{Attempt, Pause};
-pub use gaps::Gaps;
+pub use gaps::{Gaps, collector_gap};
+pub use snapshot::Snapshot;
+pub use spooling::SPOOL_PAUSE;
 
+use self::accounts::Accounts;
 use self::attempts::{Attempts, Next};
 use self::memory::Memory;
-use self::tally::Tally;
 use self::under_way::UnderWay;
-use super::books::{Books, Cause, Sent};
-use super::parcel::{Limits, Parcel};
-use super::spool::{End, Lost, Place, Spool, Stretch, Waiting};
+use super::books::Cause;
+use super::parcel::Parcel;
+use super::spool::{Lost, Spool, Stretch, Waiting};
 use crate::batch::Batch;
-use crate::tick::Now;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Before a spool that did not work is tried again.
-pub const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 /// An outage of this length leaves a backlog, beside which the present is not to wait.
 const BACKLOG: Duration = Duration::from_secs(5);
 
 /// Batches that wait, oldest first.
 #[derive(Debug)]
 pub struct Queue {
-    spool: Option<Mutex<Spool>>,
+    spool: OnceLock<Mutex<Spool>>,
     state: Mutex<State>,
     changed: Condvar,
-}
-
-/// All that is known at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// By plugin.
-    pub plugins: BTreeMap<Arc<str>, Books>,
-    /// Bytes that the other end took.
-    pub bytes: u64,
-    /// Attempts that failed.
-    pub errors: u64,
-    /// Bytes of the spool's files.
-    pub spool_bytes: u64,
-    /// What each of several URLs got.
-    pub urls: BTreeMap<Arc<str>, Sent>,
-    /// Why it does not deliver, or does not spool.
-    pub trouble: Option<String>,
-}
-
-impl Snapshot {
-    /// What one of several URLs got.
-    #[must_use]
-    pub fn sent_to(&self, url: &str) -> Sent {
-        self.urls.get(url).copied().unwrap_or_default()
-    }
-
-    /// All plugins together.
-    #[must_use]
-    pub fn total(&self) -> Books {
-        self.plugins.values().fold(Books::default(), |mut sum, books| {
-            sum += *books;
-            sum
-        })
-    }
+    in_order: bool,
 }
 
 /// What a sender with a parcel is to do.
@@ -99,13 +69,17 @@ struct State {
     spooled: Spooled,
     under_way: UnderWay,
     attempts: Attempts,
-    tally: Tally,
+    /// When the attempts that are under way began, by sender.
+    trying: BTreeMap<usize, Instant>,
+    accounts: Accounts,
     /// Since when something waits to be taken.
     since: Option<Instant>,
     /// No more batches come; what waits may be delivered until then.
     closed: Option<Instant>,
     /// There is no time left for another attempt: nothing more is taken.
     over: bool,
+    /// Threads that wait for a change.
+    sleepers: usize,
     /// The other end is gone.
     gone: bool,
 }
@@ -126,127 +100,86 @@ struct Spooled {
 }
 
 impl Queue {
-    /// A queue of so many bytes of memory, and what it recovered from its spool.
+    /// A queue of so many bytes of memory.
     #[must_use]
-    pub fn new(bound: usize, gaps: Gaps, spool: Option<(Spool, Vec<Stretch>)>) -> Self {
-        let mut state = State {
+    pub fn new(bound: usize, gaps: Gaps) -> Self {
+        let state = State {
             memory: Memory::new(bound),
             spooled: Spooled::default(),
             under_way: UnderWay::default(),
             attempts: Attempts::default(),
-            tally: Tally::new(gaps),
+            trying: BTreeMap::new(),
+            accounts: Accounts::new(gaps),
             since: None,
             closed: None,
             over: false,
+            sleepers: 0,
             gone: false,
         };
-        let spool = spool.map(|(spool, recovered)| {
-            recovered.iter().for_each(|stretch| state.tally.recover(stretch));
-            state.look_at(&spool);
-            Mutex::new(spool)
-        });
-        Self { spool, state: Mutex::new(state), changed: Condvar::new() }
+        Self {
+            spool: OnceLock::new(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            in_order: false,
+        }
+    }
+
+    /// The same, with the oldest lines always first.
+    #[must_use]
+    pub fn in_order(self) -> Self {
+        Self { in_order: true, ..self }
+    }
+
+    /// Puts a spool behind the memory, and what was found in it. To be called before anything is taken.
+    pub fn set_spool(&self, (spool, recovered): (Spool, Vec<Stretch>)) {
+        let mut state = self.state();
+        recovered.iter().for_each(|stretch| state.accounts.recover(stretch));
+        state.look_at(&spool);
+        let _ = self.spool.set(Mutex::new(spool)); // it had none
+    }
+
+    /// There was to be a spool, and there is none.
+    pub fn has_no_spool(&self, why: &str) {
+        self.state().spooled.trouble = Some(why.to_owned());
     }
 
     /// Whether there is a spool.
     #[must_use]
     pub fn has_spool(&self) -> bool {
-        self.spool.is_some()
+        self.spool.get().is_some()
     }
 
-    /// Adds a batch; the oldest ones in memory make room. Once the queue is closed it is lost.
+    /// Adds a batch; the oldest ones in memory make room. Once the queue is closed it is lost. A few lines wake
+    /// nobody: those of a tick come from many plugins, and are told of together.
     pub fn push(&self, batch: Arc<Batch>) {
         let mut state = self.state();
-        state.tally.produce(&batch);
+        state.accounts.produce(&batch);
         if state.gone || state.closed.is_some() {
-            return state.tally.lose_batch(&batch, Cause::Error);
+            return state.accounts.lose_batch(&batch, Cause::Error);
         }
         for gone in state.memory.push(batch) {
-            state.tally.lose_batch(&gone, Cause::Full);
+            state.accounts.lose_batch(&gone, Cause::Full);
         }
-        self.changed.notify_all();
+        if self.has_spool() || state.memory.is_prompt() {
+            self.tell(&state);
+        }
     }
 
-    /// The next batches for a sender to deliver, which has nothing under way any more. Senders are numbered
-    /// from 0 on. Waits for batches, and then for more up to the limits' time; `None` when none will come.
-    pub fn take(&self, sender: usize, limits: &Limits) -> Option<Parcel> {
+    /// Notes lines that exist in other forms than this output's.
+    pub fn miss(&self, batch: &Batch) {
         let mut state = self.state();
-        state.under_way.land(sender);
-        self.changed.notify_all();
-        loop {
-            let ready = state.ready(self.has_spool());
-            let open = state.closed.is_none();
-            let tell = state.tally.gaps.due() || (!open && !state.tally.gaps.is_empty());
-            let nothing = ready.lines == 0 && (open || !tell);
-            if state.gone || state.over || (nothing && !open && state.memory.is_empty()) {
-                state.under_way.depart(sender, 0);
-                self.changed.notify_all();
-                return None;
-            }
-            if nothing || !state.may_take(sender, &ready, limits) {
-                if nothing {
-                    state.since = None;
-                }
-                state = self.wait(state, None);
-                continue;
-            }
-            let waited = state.since.get_or_insert_with(Instant::now).elapsed();
-            let enough = ready.lines >= limits.lines || ready.bytes >= limits.bytes as u64;
-            if open && !enough && waited < limits.wait {
-                state = self.wait(state, Some(limits.wait - waited));
-                continue;
-            }
-            state.since = None;
-            let mut batches = Vec::new();
-            if tell && let Some(told) = state.tally.gaps.tell() {
-                state.tally.produce(&told);
-                state.memory.hold(told.bytes.len());
-                batches.push((Arc::new(told), None));
-            }
-            let from_spool = state.spooled.waiting.lines > 0;
-            if !from_spool {
-                batches.extend(state.memory.take(limits).into_iter().map(|batch| (batch, None)));
-            }
-            for (batch, _) in &batches {
-                state.under_way.add(batch);
-            }
-            state.under_way.depart(sender, 0);
-            if from_spool {
-                let present_next = state.spooled.present_next;
-                state.spooled.being_read = true;
-                drop(state);
-                let read = self.take_from_spool(present_next, limits);
-                state = self.state();
-                state.spooled.being_read = false;
-                state.under_way.depart(sender, read.iter().map(|(b, _)| b.bytes.len()).sum());
-                batches.extend(read.into_iter().map(|(batch, place)| (batch, Some(place))));
-            }
+        state.accounts.produce(batch);
+        state.accounts.lose_batch(batch, Cause::Form);
+    }
+
+    /// Tells of what was pushed, if anything was.
+    pub fn wake(&self) {
+        let state = self.state();
+        let anyone = !state.memory.is_empty() && state.sleepers > 0;
+        drop(state); // who wakes finds it free
+        if anyone {
             self.changed.notify_all();
-            if !batches.is_empty() {
-                let mut parcel = Parcel::new(batches);
-                parcel.sender = sender;
-                return Some(parcel);
-            }
-            state.under_way.land(sender);
-            if state.spooled.waiting.lines > 0 {
-                // It cannot be read now, for want of files or memory: not again at once.
-                state = self.wait(state, Some(SPOOL_PAUSE));
-            }
         }
-    }
-
-    /// The backlog and the present in turn, so that neither waits for the end of the other.
-    fn take_from_spool(&self, present: bool, limits: &Limits) -> Vec<(Arc<Batch>, Place)> {
-        let Some(mut spool) = self.spool() else { return Vec::new() };
-        let mut lost = Lost::new();
-        let end =
-            if present && spool.waiting_present().lines > 0 { End::Present } else { End::Oldest };
-        let batches = spool.take(end, limits, Now::read().wall_ns, &mut lost);
-        let mut state = self.state();
-        state.spooled.present_next = end == End::Oldest;
-        state.tally.lose(lost);
-        state.look_at(&spool);
-        batches
     }
 
     /// Writes what became of a parcel's lines into the books, and returns how many were settled. A batch of
@@ -254,10 +187,11 @@ impl Queue {
     pub fn account(&self, parcel: &mut Parcel) -> u64 {
         let mut spool = self.spool();
         let mut state = self.state();
+        state.trying.remove(&parcel.sender);
         if state.gone {
             return 0; // all is given up already
         }
-        parcel.take_sent().into_iter().for_each(|(url, sent)| state.tally.sent(url, sent));
+        parcel.take_sent().into_iter().for_each(|(url, sent)| state.accounts.sent(url, sent));
         let mut all = 0;
         for item in parcel.items() {
             let fate = std::mem::take(&mut item.fate);
@@ -266,7 +200,7 @@ impl Queue {
                 continue;
             }
             all += settled;
-            state.tally.settle(&item.batch.plugin, &fate);
+            state.accounts.settle(&item.batch.plugin, &fate);
             match (item.place, &mut spool) {
                 (Some(place), Some(spool)) if item.is_done() => spool.done(place),
                 (Some(_), _) => {}
@@ -303,12 +237,22 @@ impl Queue {
                 }
             }
             let until = match next {
-                Next::Go(attempt) => return Turn::Go(attempt),
+                Next::Go(attempt) => {
+                    state.trying.insert(sender, now);
+                    return Turn::Go(attempt);
+                }
                 Next::Look => return Turn::Look,
                 Next::Wait(until) => until.into_iter().chain(state.closed).min(),
             };
             state = self.wait(state, until.map(|until| until.saturating_duration_since(now)));
         }
+    }
+
+    /// When the oldest attempt began that is under way. One is until its result is in the books, for which its
+    /// spool has to answer too.
+    #[must_use]
+    pub fn trying_since(&self) -> Option<Instant> {
+        self.state().trying.values().min().copied()
     }
 
     /// A sender has looked: an attempt is worth it now, or the pause goes on.
@@ -319,7 +263,7 @@ impl Queue {
     /// An attempt failed. Whether that is news: for another reason than before.
     pub fn failed(&self, sender: usize, attempt: Attempt, why: &str, pause: Pause) -> bool {
         let mut state = self.state();
-        state.tally.errors += 1;
+        state.accounts.errors += 1;
         state.attempts.failed(sender, attempt, why, pause, Instant::now())
     }
 
@@ -369,7 +313,7 @@ impl Queue {
             // Whoever abandons the queue from here on leaves these lines to us.
             state.arrived(&item.batch, lines, true);
             let Some(mut spool) = spool else {
-                state.tally.fail(plugin, lines);
+                state.accounts.fail(plugin, lines);
                 continue;
             };
             drop(state);
@@ -377,9 +321,9 @@ impl Queue {
             let kept = spool.append(&item.rest_as_batch(), &mut lost).is_ok();
             let mut state = self.state();
             if !kept {
-                state.tally.fail(plugin, lines);
+                state.accounts.fail(plugin, lines);
             }
-            state.tally.lose(lost);
+            state.accounts.lose(lost);
             state.look_at(&spool);
         }
     }
@@ -390,10 +334,10 @@ impl Queue {
         let mut state = self.state();
         state.gone = true;
         for batch in state.memory.drain() {
-            state.tally.lose_batch(&batch, Cause::Error);
+            state.accounts.lose_batch(&batch, Cause::Error);
         }
         for (plugin, lines) in state.under_way.drain() {
-            state.tally.fail(&plugin, lines);
+            state.accounts.fail(&plugin, lines);
         }
         self.changed.notify_all();
     }
@@ -418,96 +362,28 @@ impl Queue {
         self.state().closed
     }
 
-    /// What is known.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let state = self.state();
-        let trouble = match (state.attempts.why(), &state.spooled.trouble) {
-            (Some(output), Some(spool)) => Some(format!("{output}; {spool}")),
-            (output, spool) => output.map(str::to_owned).or_else(|| spool.clone()),
-        };
-        Snapshot {
-            plugins: state.tally.plugins(),
-            urls: state.tally.urls.clone(),
-            bytes: state.tally.bytes,
-            errors: state.tally.errors,
-            spool_bytes: state.spooled.bytes,
-            trouble,
-        }
-    }
-
-    /// Moves the oldest batch of memory into the spool, as soon as there is one. After an error it
-    /// stays the oldest in memory, from which parcels are then filled. `None` when nothing will come.
-    pub fn spool_next(&self) -> Option<Result<(), String>> {
-        let batch = self.next_to_spool()?;
-        let mut lost = Lost::new();
-        let mut spool = self.spool()?;
-        let result = spool.append(&batch, &mut lost);
-        let mut state = self.state();
-        state.tally.lose(lost);
-        match &result {
-            Ok(()) => {
-                state.memory.end_spooling(&batch);
-                state.spooled.trouble = None;
-            }
-            Err(_) if state.gone => {
-                state.memory.end_spooling(&batch);
-                state.tally.lose_batch(&batch, Cause::Error);
-            }
-            Err(why) => {
-                state.memory.put_back(batch);
-                state.spooled.trouble = Some(format!("the spool cannot be written: {why}"));
-            }
-        }
-        state.look_at(&spool);
-        self.changed.notify_all();
-        Some(result.map_err(|why| why.to_string()))
-    }
-
-    fn next_to_spool(&self) -> Option<Arc<Batch>> {
-        let mut state = self.state();
-        loop {
-            if state.gone {
-                return None;
-            }
-            if let Some(batch) = state.memory.begin_spooling() {
-                return Some(batch);
-            }
-            if state.closed.is_some() {
-                return None;
-            }
-            state = self.wait(state, None);
-        }
-    }
-
-    /// Waits before the spool is tried again; false once the queue is closed.
-    pub fn wait_for_spool(&self, pause: Duration) -> bool {
-        let again = Instant::now() + pause;
-        let mut state = self.state();
-        loop {
-            if state.closed.is_some() || state.gone {
-                return false;
-            }
-            let left = again.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            state = self.wait(state, Some(left));
-        }
-    }
-
     /// Until something changes, or the time is over.
     fn wait<'a>(
         &self,
-        state: MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, State>,
         at_most: Option<Duration>,
     ) -> MutexGuard<'a, State> {
-        match at_most {
+        state.sleepers += 1;
+        state = match at_most {
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             Some(at_most) => {
                 let waited = self.changed.wait_timeout(state, at_most);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
+        };
+        state.sleepers -= 1;
+        state
+    }
+
+    /// Something has changed. To wake nobody is a system call too.
+    fn tell(&self, state: &State) {
+        if state.sleepers > 0 {
+            self.changed.notify_all();
         }
     }
 
@@ -516,30 +392,11 @@ impl Queue {
     }
 
     fn spool(&self) -> Option<MutexGuard<'_, Spool>> {
-        Some(self.spool.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(self.spool.get()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl State {
-    /// What a parcel could be filled with now.
-    fn ready(&self, has_spool: bool) -> Waiting {
-        if self.spooled.waiting.lines > 0 || (has_spool && self.spooled.trouble.is_none()) {
-            return self.spooled.waiting;
-        }
-        self.memory.waiting()
-    }
-
-    /// Whether a sender's turn has come to fill a parcel. What is read from the spool for a further one
-    /// keeps within the bound of memory, together with all that is there.
-    fn may_take(&self, sender: usize, ready: &Waiting, limits: &Limits) -> bool {
-        let (read, next) = (self.under_way.read_back(), ready.bytes.min(limits.bytes as u64));
-        let fits = || read == 0 || self.memory.has_room(read + next as usize);
-        self.attempts.sender().is_none()
-            && !self.spooled.being_read
-            && self.under_way.senders() >= sender
-            && (self.spooled.waiting.lines == 0 || fits())
-    }
-
     /// Lines of a batch that is in no spool are on their way no longer; all of them when it is `done`.
     fn arrived(&mut self, batch: &Batch, lines: u64, done: bool) {
         self.under_way.subtract(&batch.plugin, lines);

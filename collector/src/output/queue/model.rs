@@ -3,6 +3,7 @@
 
 use super::tests::{balanced, batch_of, gaps};
 use super::*;
+use crate::output::portion::Portion;
 use crate::output::spool::SpoolConfig;
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -143,7 +144,7 @@ impl Model {
 
     /// Whether something was taken: the oldest lines, which no other sender has.
     fn take(&mut self, lines: u64) -> bool {
-        let limits = Limits { lines, ..Limits::AT_ONCE };
+        let limits = Portion { lines, ..Portion::AT_ONCE };
         let Some(sender) = self.flights.iter().position(Option::is_none) else { return false };
         let held = self.held();
         let waiting = if self.has_spool { &mut self.spooled } else { &mut self.memory };
@@ -242,7 +243,7 @@ impl Model {
             self.check();
         }
         // What is left tells of gaps.
-        while let Some(mut parcel) = self.queue.take(0, &Limits::AT_ONCE) {
+        while let Some(mut parcel) = self.queue.take(0, &Portion::AT_ONCE) {
             assert!(parcel.items().iter().all(|item| &*item.batch.plugin == "collector"));
             parcel.delivered(u64::MAX);
             self.delivered += self.queue.account(&mut parcel);
@@ -282,7 +283,13 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let age = Duration::from_secs(1 << 40);
         let config = SpoolConfig { dir: dir.path().into(), bytes: 1 << 20, age };
-        let open = || Queue::new(BOUND, gaps(), spool.then(|| Spool::open(&config, "out").unwrap()));
+        let open = || {
+            let queue = Queue::new(BOUND, gaps());
+            if spool {
+                queue.set_spool(Spool::open(&config, "out").unwrap());
+            }
+            queue
+        };
         let mut model = Model::new(open());
         steps.iter().for_each(|step| model.step(step));
         if !abandon {

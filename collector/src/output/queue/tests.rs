@@ -1,6 +1,8 @@
 use super::*;
 use crate::encode::Tags;
 use crate::form::Form;
+use crate::output::books::Books;
+use crate::output::portion::Portion;
 use crate::output::spool::SpoolConfig;
 use plugin_api::Tick;
 use std::path::Path;
@@ -24,17 +26,19 @@ pub(super) fn gaps() -> Gaps {
 }
 
 fn queue(bound: usize) -> Queue {
-    Queue::new(bound, gaps(), None)
+    Queue::new(bound, gaps())
 }
 
 fn spooled(dir: &Path) -> Queue {
     let config = SpoolConfig { dir: dir.into(), bytes: 1 << 20, age: Duration::from_secs(1 << 40) };
-    Queue::new(1000, gaps(), Some(Spool::open(&config, "out").unwrap()))
+    let queue = queue(1000);
+    queue.set_spool(Spool::open(&config, "out").unwrap());
+    queue
 }
 
 /// Takes one batch, and delivers all of it.
 fn deliver_one(queue: &Queue) -> u64 {
-    let one = Limits { lines: 1, ..Limits::AT_ONCE };
+    let one = Portion { lines: 1, ..Portion::AT_ONCE };
     let mut parcel = queue.take(0, &one).unwrap();
     let lines = parcel.lines();
     parcel.delivered(lines);
@@ -97,6 +101,20 @@ fn what_comes_after_the_end_is_lost_and_counted() {
 }
 
 #[test]
+fn an_attempt_is_under_way_from_its_turn_until_its_result_is_in_the_books() {
+    let queue = queue(1000);
+    queue.push(batch(1, 10));
+    let mut parcel = queue.take(0, &Portion::AT_ONCE).unwrap();
+    assert_eq!(queue.trying_since(), None);
+    let before = Instant::now();
+    let attempt = go(&queue, 0);
+    assert!(queue.trying_since().is_some_and(|since| since >= before));
+    queue.account(&mut parcel);
+    queue.failed(0, attempt, "down", Pause::Own(None));
+    assert_eq!(queue.trying_since(), None, "a pause is no attempt");
+}
+
+#[test]
 fn the_oldest_lines_make_room_and_the_books_balance_at_any_moment() {
     let queue = queue(100);
     for i in 1..=10 {
@@ -106,7 +124,7 @@ fn the_oldest_lines_make_room_and_the_books_balance_at_any_moment() {
     let books = balanced(&queue);
     assert_eq!((books.waiting, dropped(&books)), (8 + 9 + 10, 28));
     // What is on its way is never dropped for what is newer.
-    let one = Limits { lines: 1, ..Limits::AT_ONCE };
+    let one = Portion { lines: 1, ..Portion::AT_ONCE };
     let mut parcel = queue.take(0, &one).unwrap();
     assert_eq!(parcel.lines(), 8 + 1); // and one that tells of the gap
     let gap_bytes = parcel.first().len();
@@ -130,7 +148,7 @@ fn a_gap_is_told_once_with_its_interval_its_plugin_and_its_cause() {
         queue.push(batch_of("p", second, 2, 50));
     }
     queue.push(batch_of("q", 5, 1, 40));
-    let mut parcel = queue.take(0, &Limits::AT_ONCE).unwrap();
+    let mut parcel = queue.take(0, &Portion::AT_ONCE).unwrap();
     let text = String::from_utf8(parcel.first().to_vec()).unwrap();
     assert_eq!(
         text,
@@ -152,13 +170,13 @@ fn a_gap_that_nothing_follows_is_told_at_the_end() {
     queue.push(batch(1, 11));
     queue.close(Instant::now() + Duration::from_secs(5));
     assert_eq!(deliver_one(&queue), 1);
-    assert!(queue.take(0, &Limits::AT_ONCE).is_none());
+    assert!(queue.take(0, &Portion::AT_ONCE).is_none());
 }
 
 #[test]
 fn batches_wait_for_others_until_there_are_enough() {
     let queue = queue(1000);
-    let limits = Limits { lines: 5, bytes: 1000, wait: Duration::from_secs(3600) };
+    let limits = Portion { lines: 5, bytes: 1000, wait: Duration::from_secs(3600) };
     queue.push(batch(2, 10));
     queue.push(batch(3, 10));
     let mut parcel = queue.take(0, &limits).unwrap();
@@ -168,7 +186,7 @@ fn batches_wait_for_others_until_there_are_enough() {
 
     queue.push(batch(1, 10));
     let began = Instant::now();
-    let short = Limits { wait: Duration::from_millis(20), ..limits };
+    let short = Portion { wait: Duration::from_millis(20), ..limits };
     assert_eq!(queue.take(0, &short).unwrap().lines(), 1);
     assert!(began.elapsed() >= short.wait);
 
@@ -182,11 +200,11 @@ fn what_waits_at_the_end_is_handed_out_and_then_it_is_over() {
     let queue = queue(100);
     queue.push(batch(1, 1));
     queue.close(Instant::now() + Duration::from_secs(5));
-    let mut parcel = queue.take(0, &Limits::AT_ONCE).unwrap();
+    let mut parcel = queue.take(0, &Portion::AT_ONCE).unwrap();
     assert!(matches!(fail(&queue, Duration::ZERO), Turn::Go(_)));
     parcel.delivered(1);
     queue.account(&mut parcel);
-    assert!(queue.take(0, &Limits::AT_ONCE).is_none());
+    assert!(queue.take(0, &Portion::AT_ONCE).is_none());
     assert_eq!(queue.snapshot().errors, 1);
 }
 
@@ -195,12 +213,12 @@ fn attempts_end_at_the_deadline_and_what_is_left_is_lost_to_the_line() {
     let queue = queue(100);
     queue.push(batch(3, 10));
     queue.push(batch(4, 10));
-    let mut parcel = queue.take(0, &Limits { lines: 1, ..Limits::AT_ONCE }).unwrap();
+    let mut parcel = queue.take(0, &Portion { lines: 1, ..Portion::AT_ONCE }).unwrap();
     parcel.delivered(2);
     queue.close(Instant::now());
     assert_eq!(fail(&queue, Duration::from_secs(60)), over());
     queue.give_back(&mut parcel);
-    assert!(queue.take(1, &Limits::AT_ONCE).is_none(), "nobody takes what is left");
+    assert!(queue.take(1, &Portion::AT_ONCE).is_none(), "nobody takes what is left");
     queue.abandon();
     let books = balanced(&queue);
     assert_eq!((books.delivered, books.dropped[Cause::Error], books.waiting), (2, 5, 0));
@@ -210,13 +228,13 @@ fn attempts_end_at_the_deadline_and_what_is_left_is_lost_to_the_line() {
 fn lines_for_an_end_that_is_gone_are_counted_as_lost() {
     let queue = queue(100);
     queue.push(batch(2, 2));
-    let parcel = queue.take(0, &Limits::AT_ONCE).unwrap();
+    let parcel = queue.take(0, &Portion::AT_ONCE).unwrap();
     queue.push(batch(3, 3));
     queue.abandon();
     drop(parcel);
     queue.push(batch(4, 4));
     assert_eq!(balanced(&queue).dropped[Cause::Error], 9);
-    assert!(queue.take(0, &Limits::AT_ONCE).is_none());
+    assert!(queue.take(0, &Portion::AT_ONCE).is_none());
 }
 
 #[test]
@@ -261,7 +279,7 @@ fn what_an_earlier_run_left_in_the_spool_is_recovered_and_delivered_once() {
     }
     assert_eq!(deliver_one(&queue), 1);
     queue.close(Instant::now());
-    let mut parcel = queue.take(0, &Limits { lines: 1, ..Limits::AT_ONCE }).unwrap();
+    let mut parcel = queue.take(0, &Portion { lines: 1, ..Portion::AT_ONCE }).unwrap();
     assert_eq!(fail(&queue, Duration::ZERO), over(), "it is safe on disk: no reason to wait");
     queue.give_back(&mut parcel);
     queue.abandon();
@@ -276,19 +294,24 @@ fn what_an_earlier_run_left_in_the_spool_is_recovered_and_delivered_once() {
 }
 
 #[test]
-fn after_an_outage_backlog_and_present_take_turns() {
-    let dir = tempfile::tempdir().unwrap();
-    let queue = spooled(dir.path());
-    let push = |lines| {
-        queue.push(batch(lines, 100));
-        queue.spool_next().unwrap().unwrap();
-    };
-    (1..=5).for_each(push);
-    queue.split();
-    (11..=13).for_each(push);
-    let order: Vec<u64> = (0..8).map(|_| deliver_one(&queue)).collect();
-    assert_eq!(order, [1, 11, 2, 12, 3, 13, 4, 5]);
-    assert_eq!(balanced(&queue).waiting, 0);
+fn after_an_outage_backlog_and_present_take_turns_unless_the_order_matters() {
+    for (in_order, expected) in
+        [(false, [1, 11, 2, 12, 3, 13, 4, 5]), (true, [1, 2, 3, 4, 5, 11, 12, 13])]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = spooled(dir.path());
+        let queue = if in_order { queue.in_order() } else { queue };
+        let push = |lines| {
+            queue.push(batch(lines, 100));
+            queue.spool_next().unwrap().unwrap();
+        };
+        (1..=5).for_each(push);
+        queue.split();
+        (11..=13).for_each(push);
+        let order: Vec<u64> = (0..8).map(|_| deliver_one(&queue)).collect();
+        assert_eq!(order, expected);
+        assert_eq!(balanced(&queue).waiting, 0);
+    }
 }
 
 /// A queue whose spool cannot be written, and a parcel of 3 lines from its memory.
@@ -297,7 +320,7 @@ fn past_its_spool(dir: &Path) -> (Queue, Parcel) {
     block(dir);
     queue.push(batch(3, 30));
     assert!(queue.spool_next().unwrap().is_err());
-    let parcel = queue.take(0, &Limits::AT_ONCE).unwrap();
+    let parcel = queue.take(0, &Portion::AT_ONCE).unwrap();
     (queue, parcel)
 }
 
@@ -339,7 +362,7 @@ fn what_was_abandoned_at_the_deadline_is_not_given_up_once_more() {
     };
     let queue = queue(100);
     queue.push(batch(3, 10));
-    lose(&queue, &mut queue.take(0, &Limits::AT_ONCE).unwrap());
+    lose(&queue, &mut queue.take(0, &Portion::AT_ONCE).unwrap());
 
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("spool");
@@ -353,7 +376,7 @@ fn what_was_abandoned_at_the_deadline_is_not_given_up_once_more() {
 #[test]
 fn a_further_sender_begins_when_those_before_it_are_busy_and_not_before() {
     let queue = queue(1000);
-    let one = Limits { lines: 1, ..Limits::AT_ONCE };
+    let one = Portion { lines: 1, ..Portion::AT_ONCE };
     thread::scope(|scope| {
         let further = scope.spawn(|| queue.take(1, &one).unwrap().lines());
         queue.push(batch(1, 10));
@@ -361,6 +384,7 @@ fn a_further_sender_begins_when_those_before_it_are_busy_and_not_before() {
         assert!(!further.is_finished(), "the first sender has nothing to do");
         let first = queue.take(0, &one).unwrap();
         queue.push(batch(2, 10));
+        queue.wake(); // a few lines wake nobody
         assert_eq!((first.lines(), further.join().unwrap()), (1, 2));
     });
 }
@@ -368,7 +392,7 @@ fn a_further_sender_begins_when_those_before_it_are_busy_and_not_before() {
 #[test]
 fn during_an_outage_nobody_takes_more_and_afterwards_all_go_on() {
     let queue = queue(1000);
-    let one = Limits { lines: 1, ..Limits::AT_ONCE };
+    let one = Portion { lines: 1, ..Portion::AT_ONCE };
     (1..=3).for_each(|lines| queue.push(batch(lines, 10)));
     let mut parcels = [queue.take(0, &one).unwrap(), queue.take(1, &one).unwrap()];
     let attempt = go(&queue, 0);
@@ -396,7 +420,7 @@ fn during_an_outage_nobody_takes_more_and_afterwards_all_go_on() {
 fn a_sender_that_waits_for_a_person_goes_at_once_when_it_is_told_to() {
     let queue = queue(1000);
     queue.push(batch(1, 10));
-    let _parcel = queue.take(0, &Limits::AT_ONCE).unwrap();
+    let _parcel = queue.take(0, &Portion::AT_ONCE).unwrap();
     let attempt = go(&queue, 0);
     queue.failed(0, attempt, "no such token", Pause::Hold);
     thread::scope(|scope| {
@@ -423,7 +447,7 @@ fn parcels_read_back_from_the_spool_keep_within_the_bound_together() {
         queue.push(batch(1, 400));
         queue.spool_next().unwrap().unwrap();
     }
-    let one = Limits { bytes: 400, ..Limits::AT_ONCE };
+    let one = Portion { bytes: 400, ..Portion::AT_ONCE };
     let mut first = queue.take(0, &one).unwrap();
     let _second = queue.take(1, &one).unwrap();
     thread::scope(|scope| {

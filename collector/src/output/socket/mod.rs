@@ -1,7 +1,7 @@
 //! Lines into sockets: of streams, and of datagrams.
 //!
 //! A line counts as delivered when the other end has it, as far as a kernel can say that
-//! (`wire::Wire::unread`). Until then it waits here, at the collector's end too, and after a lost
+//! (`connection::Connection::unread`). Until then it waits here, at the collector's end too, and after a lost
 //! connection it is sent again on the next one, from the start of a line. So nothing is lost that
 //! can be known; and what the other end had read while we could not know it comes twice: with the same
 //! tags and the same time, which is the same point to a database.
@@ -22,9 +22,9 @@
 //! than 32 KiB on a Unix socket, or any line over TCP, whose kernel takes what it has room for.
 
 pub(super) mod connect;
+mod connection;
 mod pack;
 mod sender;
-mod wire;
 
 pub(crate) use connect::check_path;
 

@@ -1,14 +1,14 @@
 //! Whole lines, packed for one call of `send`.
 
 /// Lines in order, as slices of whole lines; the first may begin within a line.
-pub struct Packer<'a, I> {
+pub struct LinePacker<'a, I> {
     slices: I,
     rest: &'a [u8],
 }
 
 /// What could be packed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Packed {
+pub enum PackedLines {
     /// As many whole lines as fit, at least one.
     Lines,
     /// The next line alone, of so many bytes: it does not fit.
@@ -17,7 +17,7 @@ pub enum Packed {
     End,
 }
 
-impl<'a, I: Iterator<Item = &'a [u8]>> Packer<'a, I> {
+impl<'a, I: Iterator<Item = &'a [u8]>> LinePacker<'a, I> {
     /// Packs what follows the first `skip` bytes of the slices.
     pub fn new(mut slices: I, mut skip: usize) -> Self {
         let mut rest: &[u8] = &[];
@@ -33,14 +33,14 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Packer<'a, I> {
 
     /// Fills the buffer with the next whole lines, up to so many bytes. A line that is longer is put
     /// there alone.
-    pub fn next(&mut self, most: usize, buffer: &mut Vec<u8>) -> Packed {
+    pub fn next(&mut self, most: usize, buffer: &mut Vec<u8>) -> PackedLines {
         buffer.clear();
         loop {
             if self.rest.is_empty() {
                 match self.slices.next() {
                     Some(slice) => self.rest = slice,
-                    None if buffer.is_empty() => return Packed::End,
-                    None => return Packed::Lines,
+                    None if buffer.is_empty() => return PackedLines::End,
+                    None => return PackedLines::Lines,
                 }
             }
             let room = most - buffer.len();
@@ -53,9 +53,9 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Packer<'a, I> {
             } else if buffer.is_empty() {
                 let length = memchr::memchr(b'\n', self.rest).map_or(self.rest.len(), |n| n + 1);
                 self.put(length, buffer);
-                return Packed::TooLong(length);
+                return PackedLines::TooLong(length);
             }
-            return Packed::Lines;
+            return PackedLines::Lines;
         }
     }
 
@@ -71,14 +71,14 @@ mod tests {
     use super::*;
 
     /// Every pack of some slices, and what is said of it.
-    fn packs(slices: &[&str], skip: usize, most: usize) -> Vec<(Packed, String)> {
-        let mut packer = Packer::new(slices.iter().map(|slice| slice.as_bytes()), skip);
+    fn packs(slices: &[&str], skip: usize, most: usize) -> Vec<(PackedLines, String)> {
+        let mut packer = LinePacker::new(slices.iter().map(|slice| slice.as_bytes()), skip);
         let mut buffer = Vec::new();
         let mut packs = Vec::new();
         loop {
             let packed = packer.next(most, &mut buffer);
             let text = String::from_utf8(buffer.clone()).unwrap();
-            if packed == Packed::End {
+            if packed == PackedLines::End {
                 assert_eq!(text, "");
                 return packs;
             }
@@ -86,8 +86,8 @@ mod tests {
         }
     }
 
-    fn lines(texts: &[&str]) -> Vec<(Packed, String)> {
-        texts.iter().map(|text| (Packed::Lines, (*text).to_owned())).collect()
+    fn lines(texts: &[&str]) -> Vec<(PackedLines, String)> {
+        texts.iter().map(|text| (PackedLines::Lines, (*text).to_owned())).collect()
     }
 
     #[test]
@@ -111,9 +111,9 @@ mod tests {
     #[test]
     fn a_line_that_does_not_fit_stands_alone_and_the_next_ones_follow() {
         let expected = [
-            (Packed::Lines, "a\n".to_owned()),
-            (Packed::TooLong(6), "bbbbb\n".to_owned()),
-            (Packed::Lines, "c\nd\n".to_owned()),
+            (PackedLines::Lines, "a\n".to_owned()),
+            (PackedLines::TooLong(6), "bbbbb\n".to_owned()),
+            (PackedLines::Lines, "c\nd\n".to_owned()),
         ];
         assert_eq!(packs(&["a\nbbbbb\nc\n", "d\n"], 0, 5), expected);
     }

@@ -1,10 +1,10 @@
 //! Parcels into a socket.
 
 use super::SocketConfig;
-use super::pack::{Packed, Packer};
-use super::wire::Wire;
+use super::connection::Connection;
+use super::pack::{LinePacker, PackedLines};
 use crate::output::patience::{Over, Patience};
-use crate::output::{Cause, Failure, Limits, Output, Parcel};
+use crate::output::{Cause, Failure, Output, Parcel, Portion};
 use anyhow::Error;
 use rustix::io::Errno;
 use std::thread::sleep;
@@ -24,7 +24,7 @@ const PAUSES: [Duration; 2] = [Duration::from_micros(20), Duration::from_millis(
 /// A socket that takes parcels.
 pub struct Sender {
     config: SocketConfig,
-    wire: Option<Wire>,
+    connection: Option<Connection>,
     /// Connections that were made.
     turn: usize,
     /// Bytes of one call of `send`.
@@ -70,7 +70,7 @@ impl Sender {
         };
         Self {
             config,
-            wire: None,
+            connection: None,
             turn: 0,
             most,
             ahead: 0,
@@ -84,28 +84,31 @@ impl Sender {
     /// Sends what is left of a parcel and waits until it has arrived. `Some` when a line in the way is
     /// longer than a datagram: its length.
     fn send(&mut self, parcel: &Parcel, deadline: Option<Instant>) -> Result<Option<usize>, Stop> {
-        let wire = match self.wire.take() {
-            Some(wire) => wire,
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
             None => {
                 self.turn += 1;
-                Wire::open(&self.config, self.turn - 1, deadline).map_err(Stop::Lost)?
+                Connection::open(&self.config, self.turn - 1, deadline).map_err(Stop::Lost)?
             }
         };
-        let wire = self.wire.insert(wire);
-        let mut progress = Progress { wire, ahead: &mut self.ahead, arrived: &mut self.arrived };
+        let connection = self.connection.insert(connection);
+        let mut progress =
+            Progress { connection, ahead: &mut self.ahead, arrived: &mut self.arrived };
         let mut patience = Patience::new(deadline);
-        let mut packer = Packer::new(parcel.front(u64::MAX), *progress.ahead);
+        let mut packer = LinePacker::new(parcel.front(u64::MAX), *progress.ahead);
         let refused = loop {
             match packer.next(self.most, &mut self.buffer) {
-                Packed::End => break None,
-                Packed::TooLong(length) if !progress.wire.is_stream() => break Some(length),
-                Packed::Lines | Packed::TooLong(_) => {}
+                PackedLines::End => break None,
+                PackedLines::TooLong(length) if !progress.connection.is_stream() => {
+                    break Some(length);
+                }
+                PackedLines::Lines | PackedLines::TooLong(_) => {}
             }
             match progress.send(&self.buffer, &mut patience) {
                 Err(Stop::Lost(error)) if error.downcast_ref() == Some(&Errno::MSGSIZE) => {
                     // The kernel takes less than was configured.
                     self.most = self.buffer.len() - 1;
-                    packer = Packer::new(parcel.front(u64::MAX), *progress.ahead);
+                    packer = LinePacker::new(parcel.front(u64::MAX), *progress.ahead);
                 }
                 result => result?,
             }
@@ -136,7 +139,7 @@ impl Sender {
     /// The connection is lost: what has not arrived is sent again on the next one, but for a line that
     /// no connection outlives.
     fn disconnect(&mut self, parcel: &mut Parcel) {
-        let stream = self.wire.take().is_some_and(|wire| wire.is_stream());
+        let stream = self.connection.take().is_some_and(|connection| connection.is_stream());
         let sent = std::mem::take(&mut self.ahead) > 0;
         self.arrived = 0;
         let line = memchr::memchr(b'\n', parcel.first()).map_or(0, |newline| newline + 1);
@@ -162,7 +165,7 @@ impl Sender {
 
 /// A connection at work on a parcel.
 struct Progress<'a> {
-    wire: &'a Wire,
+    connection: &'a Connection,
     ahead: &'a mut usize,
     arrived: &'a mut usize,
 }
@@ -171,14 +174,14 @@ impl Progress<'_> {
     fn send(&mut self, bytes: &[u8], patience: &mut Patience) -> Result<(), Stop> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            match self.wire.send(rest) {
+            match self.connection.send(rest) {
                 Ok(sent) => {
                     patience.moved = true;
                     *self.ahead += sent;
                     rest = &rest[sent..];
                 }
                 Err(Errno::AGAIN) => {
-                    self.wire.wait(patience.left()?)?;
+                    self.connection.wait(patience.left()?)?;
                     self.look(patience)?;
                 }
                 Err(error) => {
@@ -191,12 +194,12 @@ impl Progress<'_> {
             }
         }
         // Often, so that little is sent twice after a lost connection.
-        if self.wire.is_stream() { self.look(patience) } else { Ok(()) }
+        if self.connection.is_stream() { self.look(patience) } else { Ok(()) }
     }
 
     /// Asks what has arrived.
     fn look(&mut self, patience: &mut Patience) -> Result<(), Stop> {
-        let unread = self.wire.unread().map_err(Stop::Lost)?;
+        let unread = self.connection.unread().map_err(Stop::Lost)?;
         let arrived = self.ahead.saturating_sub(unread);
         if arrived > *self.arrived {
             *self.arrived = arrived;
@@ -220,18 +223,18 @@ impl Progress<'_> {
 }
 
 impl Output for Sender {
-    fn limits(&self) -> Limits {
+    fn portion(&self) -> Portion {
         match self.config {
-            SocketConfig::Unix(_) | SocketConfig::Tcp(_) => Limits::AT_ONCE,
+            SocketConfig::Unix(_) | SocketConfig::Tcp(_) => Portion::AT_ONCE,
             // The lines of one tick, which come batch by batch, share datagrams.
             SocketConfig::Unixgram { .. } | SocketConfig::Udp { .. } => {
-                Limits { wait: Duration::from_millis(20), ..Limits::AT_ONCE }
+                Portion { wait: Duration::from_millis(20), ..Portion::AT_ONCE }
             }
         }
     }
 
     fn deliver(&mut self, parcel: &mut Parcel, deadline: Option<Instant>) -> Result<(), Failure> {
-        let fresh = self.wire.is_none();
+        let fresh = self.connection.is_none();
         let result = self.send(parcel, deadline);
         self.settle(parcel);
         match result {
@@ -251,7 +254,7 @@ impl Output for Sender {
 
     fn reopen(&mut self) {
         if self.ahead == 0 {
-            self.wire = None;
+            self.connection = None;
         }
     }
 }

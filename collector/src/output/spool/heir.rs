@@ -24,7 +24,7 @@ pub fn inherit(dir: &Path, outputs: &[String]) -> Result<()> {
     let left = left_behind(&dir, there.iter().filter(|name| !own.contains(name)));
     let mut heirs = outputs.iter().zip(&own).filter(|(_, folder)| !there.contains(folder));
     match (&*left, heirs.next(), heirs.next()) {
-        ([(name, left, _lock)], Some((output, own)), None) => {
+        ([(name, left, _lock)], Some((output, own)), None) if may_take_over(output, left) => {
             let from = left.path().display();
             // First what says whose it is: whoever is killed in between finds it left behind once more.
             let _ = left.remove(OsStr::new(OUTPUT));
@@ -43,6 +43,22 @@ pub fn inherit(dir: &Path, outputs: &[String]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether lines of a spool mean the same to an output. Those of outputs that make something else of lines, or whose
+/// counters are sums since the start, mean it to their own kind alone.
+fn may_take_over(output: &str, left: &Folder) -> bool {
+    let kind = |name: &str| {
+        let kind = name.split([':', '+']).next().unwrap_or_default();
+        ["prometheus", "otlp", "victoriametrics"].into_iter().find(|known| *known == kind)
+    };
+    // Without the file, the folder's name begins with the kind.
+    let whose = std::fs::read_to_string(left.path().join(OUTPUT)).unwrap_or_default();
+    let whose = match whose.trim_end() {
+        "" => left.path().file_name().unwrap_or_default().to_string_lossy().replace('_', ":"),
+        whose => whose.to_owned(),
+    };
+    kind(output) == kind(&whose)
 }
 
 /// The spools of others that hold something, and that no other process has.
@@ -91,6 +107,31 @@ mod tests {
         let found = inherited(dir.path(), &["a", "c"]);
         assert_eq!(found, [Some("a".to_owned()), Some("b".to_owned())]);
         assert!(!dir.path().join("b").exists());
+    }
+
+    #[test]
+    fn lines_are_not_taken_over_by_an_output_to_which_they_mean_something_else() {
+        for (left, output, taken) in [
+            ("otlp://a:1", "otlp://b:1", true),
+            ("otlp+https://a", "otlp://b:1", true),
+            ("otlp://a:1", "prometheus://a:1", false),
+            ("victoriametrics://a:1", "prometheus://a:1", false),
+            ("prometheus://a:1", "influxdb1://a:1/d", false),
+            ("victoriametrics://a:1", "influxdb1://a:1/d", false),
+            ("influxdb1://a:1/d", "victoriametrics://a:1", false),
+            ("victoriametrics://a:1", "victoriametrics+https://b", true),
+            ("influxdb1://a:1/d", "influxdb2://a:1/o/b", true),
+        ] {
+            for said in [true, false] {
+                let dir = folder(&[left]);
+                if said {
+                    let file = dir.path().join(folder_name(left)).join(OUTPUT);
+                    fs::write(file, format!("{left}\n")).unwrap();
+                }
+                let found = inherited(dir.path(), &[output])[0].is_some();
+                assert_eq!(found, taken, "{left} to {output}");
+            }
+        }
     }
 
     #[test]

@@ -14,24 +14,25 @@ mod record;
 mod recover;
 mod restore;
 mod segment;
+mod stretch;
 mod sums;
 mod sync;
 #[cfg(test)]
 mod tests;
 
-use self::record::Header;
+use self::record::RecordHeader;
 use self::recover::Lock;
-use self::segment::{Room, Segment};
+use self::segment::{Left, Segment};
 use self::sync::Pace;
 use super::books::Cause;
 pub use heir::inherit;
+pub use stretch::{Lost, Place, Stretch, Waiting};
 
 use super::folder::folder_name;
-use super::parcel::Limits;
+use super::portion::Portion;
 use crate::batch::Batch;
 use crate::trust::Folder;
 use anyhow::Context;
-use plugin_api::Tick;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
@@ -57,57 +58,9 @@ impl SpoolConfig {
     }
 }
 
-/// Where a batch lies in the spool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    segment: u64,
-    offset: u64,
-}
-
-/// Batches of a plugin that the spool gave up, or found at the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stretch {
-    /// Whose.
-    pub plugin: Arc<str>,
-    /// How many lines.
-    pub lines: u64,
-    /// Begin of the first interval, and end of the last one: nanoseconds since 1970.
-    pub from_ns: i64,
-    /// See above.
-    pub to_ns: i64,
-}
-
-impl Stretch {
-    /// Lines of one tick.
-    #[must_use]
-    pub fn of(plugin: &Arc<str>, tick: &Tick, lines: u64) -> Self {
-        let from_ns = tick.time_ns.saturating_sub_unsigned(tick.elapsed_ns);
-        Self { plugin: Arc::clone(plugin), lines, from_ns, to_ns: tick.time_ns }
-    }
-
-    /// Takes in more lines of the same plugin.
-    pub fn extend(&mut self, other: &Self) {
-        self.lines += other.lines;
-        self.from_ns = self.from_ns.min(other.from_ns);
-        self.to_ns = self.to_ns.max(other.to_ns);
-    }
-}
-
-/// Lines that the spool gave up, and why.
-pub type Lost = Vec<(Stretch, Cause)>;
-
-/// What waits in the spool and was not taken yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
-    /// Lines.
-    pub lines: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-}
-
 /// Which end of the spool to take from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum Side {
     /// The oldest of all.
     Oldest,
     /// The oldest of what came after the last [`Spool::split`].
@@ -215,7 +168,7 @@ impl Spool {
             return Ok(());
         }
         let stretch = Stretch::of(&batch.plugin, &batch.tick, batch.lines);
-        let Some(header) = Header::of(batch) else {
+        let Some(header) = RecordHeader::of(batch) else {
             lost.push((stretch, Cause::SpoolError));
             return Ok(());
         };
@@ -236,18 +189,18 @@ impl Spool {
     /// no files or no memory to read with, which is logged: then it is tried again with the next call.
     pub fn take(
         &mut self,
-        end: End,
-        limits: &Limits,
+        end: Side,
+        limits: &Portion,
         now_ns: i64,
         lost: &mut Lost,
     ) -> Vec<(Arc<Batch>, Place)> {
         self.expire(now_ns, lost);
         let since_ns = self.since_ns(now_ns);
-        let mut room = Room { lines: limits.lines, bytes: limits.bytes as u64 };
+        let mut room = Left { lines: limits.lines, bytes: limits.bytes as u64 };
         let mut taken = Vec::new();
         let mut at = match end {
-            End::Oldest => 0,
-            End::Present => self.first_of_present(),
+            Side::Oldest => 0,
+            Side::Present => self.first_of_present(),
         };
         while let Some(segment) = self.segments.get_mut(at) {
             match segment.take(&mut room, since_ns, lost, &mut taken) {

@@ -14,7 +14,7 @@
 //! Numbers are little-endian. The place is in the checksum, so that a record inside another one's lines is
 //! never taken for one of its own.
 
-use super::{Place, Stretch};
+use super::stretch::{Place, Stretch};
 use crate::batch::Batch;
 use plugin_api::Tick;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ const LINES_MAX: u64 = 1 << 30;
 
 /// What a record says before its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct RecordHeader {
     pub plugin: Arc<str>,
     pub tick: Tick,
     pub lines: u64,
@@ -44,7 +44,7 @@ pub struct Header {
     pub done: bool,
 }
 
-impl Header {
+impl RecordHeader {
     /// The header of a batch; none when it is empty, longer than 1 GiB, says a number of lines that it
     /// cannot have, or its plugin's name is longer than 255 bytes.
     pub fn of(batch: &Batch) -> Option<Self> {

@@ -1,9 +1,9 @@
 //! One file of the spool.
 
-use super::record::{DONE, HEADER_MAX, Header, MAGIC, STATE_AT};
+use super::record::{DONE, HEADER_MAX, MAGIC, RecordHeader, STATE_AT};
 use super::restore::leads_to;
+use super::stretch::{Lost, Place};
 use super::sums::Sums;
-use super::{Lost, Place};
 use crate::batch::Batch;
 use crate::output::books::Cause;
 use crate::trust::{Folder, Write};
@@ -42,7 +42,7 @@ pub struct Segment {
 
 /// How much may still be taken.
 #[derive(Debug)]
-pub struct Room {
+pub struct Left {
     pub lines: u64,
     pub bytes: u64,
 }
@@ -130,7 +130,7 @@ impl Segment {
     }
 
     /// Writes a batch at the end. After an error it is as before.
-    pub fn append(&mut self, batch: &Batch, header: &Header) -> io::Result<()> {
+    pub fn append(&mut self, batch: &Batch, header: &RecordHeader) -> io::Result<()> {
         let place = Place { segment: self.number, offset: self.length };
         let length = self.length;
         let file = self.file()?;
@@ -156,7 +156,7 @@ impl Segment {
     /// There are no files or no memory to read with; nothing is given up for that.
     pub fn take(
         &mut self,
-        room: &mut Room,
+        room: &mut Left,
         since_ns: i64,
         lost: &mut Lost,
         taken: &mut Vec<(Arc<Batch>, Place)>,
@@ -179,7 +179,7 @@ impl Segment {
                     room.lines = room.lines.saturating_sub(header.lines);
                     room.bytes = room.bytes.saturating_sub(header.bytes);
                     self.in_flight.insert(place.offset);
-                    let Header { plugin, tick, lines, .. } = header;
+                    let RecordHeader { plugin, tick, lines, .. } = header;
                     taken.push((Arc::new(Batch { plugin, tick, lines, bytes }), place));
                 }
                 Err(why) if is_passing(&why) => return Err(why),
@@ -202,7 +202,7 @@ impl Segment {
     }
 
     /// The next record that waits; moves the cursor over what is done or damaged.
-    fn peek(&mut self) -> io::Result<Option<Header>> {
+    fn peek(&mut self) -> io::Result<Option<RecordHeader>> {
         while self.cursor < self.length {
             let skipped = match self.header(self.cursor) {
                 Ok(Some(header)) if header.done => {
@@ -222,7 +222,7 @@ impl Segment {
         Ok(None)
     }
 
-    fn pass(&mut self, header: &Header) {
+    fn pass(&mut self, header: &RecordHeader) {
         self.sums.subtract(header, !self.skipped);
         self.cursor += header.record_length();
     }
@@ -245,11 +245,11 @@ impl Segment {
     }
 
     /// The header at an offset; none when there is no whole one.
-    pub fn header(&mut self, offset: u64) -> io::Result<Option<Header>> {
+    pub fn header(&mut self, offset: u64) -> io::Result<Option<RecordHeader>> {
         let mut buffer = [0; HEADER_MAX];
         let (number, length) = (self.number, self.length);
         let read = read_at(self.file()?, &mut buffer, offset)?;
-        Ok(Header::parse(&buffer[..read], Place { segment: number, offset }, length))
+        Ok(RecordHeader::parse(&buffer[..read], Place { segment: number, offset }, length))
     }
 
     /// Where the next whole header lies, from an offset on; the segment's length when there is none.
@@ -263,7 +263,7 @@ impl Segment {
             for at in memchr::memmem::find_iter(&chunk[..read.min(CHUNK + MAGIC.len() - 1)], &MAGIC)
             {
                 let place = Place { segment: number, offset: offset + at as u64 };
-                if Header::parse(&chunk[at..], place, length).is_some() {
+                if RecordHeader::parse(&chunk[at..], place, length).is_some() {
                     return Ok(place.offset);
                 }
             }
@@ -275,7 +275,7 @@ impl Segment {
         Ok(length)
     }
 
-    fn body(&mut self, header: &Header) -> io::Result<Vec<u8>> {
+    fn body(&mut self, header: &RecordHeader) -> io::Result<Vec<u8>> {
         let offset = self.cursor + header.length();
         let mut bytes = vec![0; header.bytes as usize];
         self.file()?.read_exact_at(&mut bytes, offset)?;

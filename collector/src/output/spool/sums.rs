@@ -1,7 +1,7 @@
 //! What waits in one segment, as sums: the only knowledge of its lines that is kept in memory.
 
-use super::record::Header;
-use super::{Stretch, Waiting};
+use super::record::RecordHeader;
+use super::stretch::{Stretch, Waiting};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub struct Sums {
 
 impl Sums {
     /// Counts a record in.
-    pub fn add(&mut self, header: &Header) {
+    pub fn add(&mut self, header: &RecordHeader) {
         let stretch = header.stretch();
         match self.plugins.get_mut(&header.plugin) {
             Some(sum) => sum.extend(&stretch),
@@ -25,14 +25,14 @@ impl Sums {
     }
 
     /// Whether a record can be among what was counted in: one that is not has come from elsewhere.
-    pub fn holds(&self, header: &Header) -> bool {
+    pub fn holds(&self, header: &RecordHeader) -> bool {
         header.bytes <= self.waiting.bytes
             && self.plugins.get(&header.plugin).is_some_and(|sum| header.lines <= sum.lines)
     }
 
     /// Counts a record out that they hold. When it was the oldest of its plugin (`in_order`), what is
     /// left begins where it ended.
-    pub fn subtract(&mut self, header: &Header, in_order: bool) {
+    pub fn subtract(&mut self, header: &RecordHeader, in_order: bool) {
         let Some(sum) = self.plugins.get_mut(&header.plugin) else { return };
         sum.lines -= header.lines;
         if sum.lines == 0 {

@@ -6,8 +6,10 @@ mod user;
 
 pub(super) use cpus::Cpus;
 pub use perf::{PerfEvent, Rate};
+pub(super) use user::has_cookies;
 
 use super::held::Held;
+use crate::elf::Site;
 use crate::object::print::listening;
 use crate::object::reason_of;
 use libbpf_rs::{ErrorKind, Link, ProgramMut};
@@ -26,7 +28,9 @@ pub enum Target {
     /// Every online CPU, by a clock or a counter; for `SEC("perf_event")`.
     Perf(PerfEvent),
     /// A function of a program or library; for `SEC("uprobe")`, and for `SEC("uretprobe")`, which runs at the
-    /// function's return.
+    /// function's return. `SEC("uprobe.session")` runs at the entry, and at the return where it gave 0 at the entry:
+    /// a return that nobody asks for costs nothing. It needs Linux 6.13 (d920179b3d48 "bpf: Add support for uprobe
+    /// multi session attach").
     Uprobe {
         /// The file. Its inode is what is probed, in every process that maps it: a package upgrade makes a new
         /// inode, and a container's file is reached through `/proc/PID/root`.
@@ -53,6 +57,8 @@ pub enum Target {
     /// A cgroup v2 by its folder, and all below it; for `SEC("cgroup/..")`. Needs Linux 5.7 (af6eea57437a
     /// "bpf: Implement bpf_link-based cgroup BPF program attachment").
     Cgroup(PathBuf),
+    /// Each of these.
+    Several(Vec<Target>),
 }
 
 /// A function in a file.
@@ -62,6 +68,9 @@ pub enum Function {
     Named(String),
     /// By the offset of an instruction in the file, in bytes.
     At(u64),
+    /// A site of a static probe, whose argument the program reads with `probe_argument()` (probe.bpf.h). Unlike
+    /// [`Target::Usdt`] it serves every process on every kernel, and libelf does not map the file.
+    Site(Site),
 }
 
 impl Target {
@@ -76,6 +85,11 @@ impl Target {
         Self::Uprobe { path: path.into(), function: Function::At(offset), pid: None }
     }
 
+    /// A site of a static probe, in every process.
+    pub fn site(path: impl Into<PathBuf>, site: Site) -> Self {
+        Self::Uprobe { path: path.into(), function: Function::Site(site), pid: None }
+    }
+
     /// A static probe, in every process.
     pub fn usdt(
         path: impl Into<PathBuf>,
@@ -88,21 +102,30 @@ impl Target {
     /// The same in one process only. Other targets are not of a process, and stay as they are.
     #[must_use]
     pub fn of_pid(mut self, process: i32) -> Self {
-        if let Self::Uprobe { pid, .. } | Self::Usdt { pid, .. } = &mut self {
-            *pid = Some(process);
+        match &mut self {
+            Self::Uprobe { pid, .. } | Self::Usdt { pid, .. } => *pid = Some(process),
+            Self::Several(targets) => {
+                let all = std::mem::take(targets).into_iter();
+                targets.extend(all.map(|target| target.of_pid(process)));
+            }
+            _ => {}
         }
         self
     }
 
-    /// Attaches one program; `None` when that is for later.
+    /// Attaches one program; in no place when that is for later.
     ///
     /// # Errors
     /// The reason, in the kernel's and libbpf's words, with the target and what to do.
-    pub(crate) fn attach(&self, program: &ProgramMut<'_>) -> Result<Option<Held>, String> {
+    pub(crate) fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Held>, String> {
         let link = match self {
-            Self::Later => return Ok(None),
+            Self::Later => return Ok(Vec::new()),
+            Self::Several(targets) => {
+                let held: Result<Vec<_>, _> = targets.iter().map(|it| it.attach(program)).collect();
+                return Ok(held?.into_iter().flatten().collect());
+            }
             Self::Perf(event) => {
-                return Ok(Some(Held::of_cpus(program, Cpus::open(program, event)?)));
+                return Ok(vec![Held::of_cpus(program, Cpus::open(program, event)?)]);
             }
             Self::Declared => declared(program),
             Self::Uprobe { path, function, pid } => user::uprobe(program, path, function, *pid),
@@ -111,7 +134,7 @@ impl Target {
             }
             Self::Cgroup(path) => cgroup(program, path),
         };
-        Ok(Some(Held::of_link(program, link?, self)))
+        Ok(vec![Held::of_link(program, link?, self)])
     }
 }
 
@@ -124,13 +147,18 @@ impl fmt::Display for Target {
             Self::Uprobe { path, function: Function::Named(name), .. } => {
                 write!(f, "{}:{name}", path.display())
             }
-            Self::Uprobe { path, function: Function::At(offset), .. } => {
+            Self::Uprobe { path, function: Function::At(offset), .. }
+            | Self::Uprobe { path, function: Function::Site(Site { offset, .. }), .. } => {
                 write!(f, "{}+{offset:#x}", path.display())
             }
             Self::Usdt { path, provider, name, .. } => {
                 write!(f, "{}:{provider}:{name}", path.display())
             }
             Self::Cgroup(path) => write!(f, "{}", path.display()),
+            Self::Several(targets) => {
+                let texts: Vec<_> = targets.iter().map(Self::to_string).collect();
+                f.write_str(&texts.join(" and "))
+            }
         }
     }
 }
@@ -174,6 +202,13 @@ mod tests {
                 Target::Perf(PerfEvent::cycles(Rate::Hertz(49)).or_cpu_clock()),
                 "cycles or cpu-clock",
             ),
+            (
+                Target::Several(vec![
+                    Target::uprobe("/l/c.so", "malloc"),
+                    Target::uprobe_at("/l/c.so", 1),
+                ]),
+                "/l/c.so:malloc and /l/c.so+0x1",
+            ),
         ];
         for (target, text) in table {
             assert_eq!(target.to_string(), text);
@@ -189,5 +224,8 @@ mod tests {
         assert_eq!(pid(Target::uprobe("/bin/bash", "readline").of_pid(7)), Some(7));
         assert_eq!(pid(Target::usdt("/bin/bash", "a", "b")), None);
         assert_eq!(pid(Target::Declared.of_pid(7)), None);
+        let several = Target::Several(vec![Target::uprobe("/bin/bash", "readline")]).of_pid(7);
+        let Target::Several(targets) = several else { unreachable!("it was made several") };
+        assert_eq!(targets.into_iter().map(pid).collect::<Vec<_>>(), [Some(7)]);
     }
 }

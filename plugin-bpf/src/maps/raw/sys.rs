@@ -3,6 +3,7 @@
 //! Each checks that the buffers are as long as the kernel will take them to be, and only then lets
 //! it see them.
 
+use super::made::remember;
 use crate::Record;
 use crate::maps::error::Refusal;
 use libbpf_rs::{ErrorExt as _, MapInfo, MapType, num_possible_cpus};
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A map's descriptor, and the sizes that the kernel gave for it.
 pub(super) struct Handle {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     pub(super) kind: MapType,
     pub(super) key_size: usize,
     /// As declared.
@@ -58,7 +59,7 @@ impl Handle {
             flags: info.info.map_flags,
             id: info.info.id,
             name: info.name().unwrap_or_default().to_owned(),
-            fd,
+            fd: Arc::new(fd),
         })
     }
 
@@ -91,9 +92,10 @@ impl Handle {
                 &raw const opts,
             )
         };
-        owned(fd)
-            .map_err(|error| anyhow!("map `{name}` cannot be made: {error}"))
-            .and_then(Self::new)
+        let fd = owned(fd).map_err(|error| anyhow!("map `{name}` cannot be made: {error}"))?;
+        let handle = Self::new(fd)?;
+        remember(&handle.fd);
+        Ok(handle)
     }
 
     /// Another descriptor of the map with this id; `None` when it is gone.

@@ -1,10 +1,12 @@
-//! Nanoseconds per line of each form: the collector's encoder beside the builder of influxdb-line-protocol.
+//! Nanoseconds per line of each form: the collector's encoder beside the builder of influxdb-line-protocol. And what it
+//! costs to translate lines for remote write and OTLP when they are sent.
 
 use crate::{figure, median};
 use anyhow::Result;
 use collector::encode::{Schema, Tags};
 use collector::encoder::{Encoder, Room};
 use collector::form::{Buckets, Counters, Form};
+use collector::output::http::{Auth, HttpConfig, Packer, Server, Version};
 use influxdb_line_protocol::LineProtocolBuilder;
 use plugin_api::abi::{TICK_TIME, Tick, Val};
 use plugin_api::abi_stable::std_types::RStr;
@@ -71,7 +73,7 @@ type Fields = SmallVec<[Val<'static>; 16]>;
 pub fn run() -> Result<()> {
     let theirs = theirs();
     println!("influxdb-line-protocol's builder: {theirs:.0} ns per line");
-    for (_, histogram) in Buckets::NAMED {
+    for (_, histogram) in Buckets::ALL {
         for (word, counters) in Counters::NAMED {
             let form = Form { histogram, counters };
             let what = format!("{histogram:?}, {word}").to_lowercase();
@@ -108,7 +110,81 @@ pub fn run() -> Result<()> {
             println!("{what}: {ns:.0} ns per line of a histogram, {lines:.0} lines a histogram");
         }
     }
+    translations()
+}
+
+/// Translating lines, with protobuf and compression: rows of 3 tags and 3 numbers, and of a histogram with 10 buckets.
+fn translations() -> Result<()> {
+    let remote = |version, native| Server::Prometheus { version, native };
+    let ways = [
+        ("remote write 1.0", Form::PROMETHEUS, remote(Version::V1, false)),
+        ("remote write 1.0, native", Form::PROMETHEUS, remote(Version::V1, true)),
+        ("remote write 2.0", Form::PROMETHEUS, remote(Version::V2, false)),
+        ("remote write 2.0, native", Form::PROMETHEUS, remote(Version::V2, true)),
+        ("OTLP", Form::OTLP, Server::Otlp),
+    ];
+    for (what, form, server) in ways {
+        let config = HttpConfig::new(server, "http://h:1".to_owned(), Auth::None);
+        let mut packer = Packer::new(&config, &tags());
+        for (kind, lines) in [("3 numbers", numbers(form)?), ("a histogram", histograms(form)?)] {
+            let count = lines.iter().filter(|byte| **byte == b'\n').count() as f64;
+            let (mut times, mut length) = (Vec::new(), 0);
+            for _ in 0..ROUNDS / 3 {
+                let begin = Instant::now();
+                length = black_box(packer.pack(&lines)?);
+                times.push(begin.elapsed().as_nanos() as f64 / count);
+            }
+            println!(
+                "{what}: {:.0} ns per line of {kind}, {:.0} bytes of {:.0}",
+                median(times),
+                length as f64 / count,
+                lines.len() as f64 / count
+            );
+        }
+    }
     Ok(())
+}
+
+/// The lines of a tick of plain rows.
+fn numbers(form: Form) -> Result<Vec<u8>> {
+    let names = ["count", "sum_us", "mean_us"];
+    let schema = Schema::new("runqlat_comm", &["comm"], &names, &tags(), false)?.counting();
+    let row = |n: u64| vec![Val::U64(n), Val::U64(n * 731), Val::F64(n as f64 * 0.37)];
+    tick(form, "runqlat_comm", schema, row)
+}
+
+/// The lines of a tick of histograms.
+fn histograms(form: Form) -> Result<Vec<u8>> {
+    let row = |n: u64| {
+        let mut wait = Snapshot::default();
+        (0..10).for_each(|power| (0..=n % 7).for_each(|_| wait.add(1 << power)));
+        let (wait, mut fields) = (Box::leak(Box::new(wait)), Fields::new());
+        wait.value(&mut fields);
+        fields.to_vec()
+    };
+    tick(form, "waits", Schema::of(&waits::TABLE, &tags(), false)?, row)
+}
+
+/// The lines of a tick in the midst of many, without begins of series.
+fn tick(
+    form: Form,
+    table: &str,
+    schema: Schema,
+    row: impl Fn(u64) -> Vec<Val<'static>>,
+) -> Result<Vec<u8>> {
+    let mut encoder = Encoder::new(&[form]);
+    let schema = encoder.add(table, schema);
+    for round in 0..2 {
+        let time_ns = TIME + round * ELAPSED as i64;
+        encoder.begin(Tick { seq: 0, time_ns, elapsed_ns: ELAPSED }, Instant::now());
+        encoder.take();
+        for n in 0..ROWS as u64 {
+            let name = format!("kworker/u8:{n}");
+            let tags = [RStr::from_str(&name)];
+            encoder.push(schema, &tags, &row(n), TICK_TIME, ELAPSED, Room::ANY)?;
+        }
+    }
+    Ok(encoder.take().remove(0).bytes)
 }
 
 /// The same line by the builder.

@@ -4,36 +4,85 @@
 //! same load. Each line ends in the bound that the project holds itself to.
 
 mod cpu;
+mod crossing;
 mod delivery;
 mod encoding;
+mod faults;
+mod fleet;
 mod footprint;
+mod http;
+mod isolation;
+mod memleak;
+mod processes;
+mod profile;
+mod push;
+mod replace;
+mod same;
 mod soak;
+mod start;
 mod storm;
 mod tick;
 mod tools;
+mod trouble;
 
 use anyhow::{Result, bail};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 type Part = (&'static str, fn() -> Result<()>);
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 22] = [
     ("encode", encoding::run),
+    ("crossing", crossing::run),
+    ("push", push::run),
     ("delivery", delivery::run),
-    ("soak", soak::run),
+    ("fleet", fleet::run),
+    ("trouble", trouble::run),
     ("tools", tools::run),
+    ("memleak", memleak::run),
+    ("profile", profile::run),
     ("tick", tick::run),
+    ("start", start::run),
+    ("soak", soak::run),
     ("idle", footprint::ticks),
     ("footprint", footprint::run),
     ("all", footprint::all),
+    ("each", footprint::each),
+    ("http", http::run),
     ("storm", storm::run),
+    ("isolation", isolation::run),
+    ("replace", replace::run),
+    ("faults", faults::run),
+    ("same", same::run),
+];
+
+/// Behind these come names of tools, and how many seconds.
+const WITH_WORDS: [&str; 10] =
+    ["tools", "trouble", "soak", "storm", "push", "profile", "faults", "replace", "same", "fleet"];
+/// These take minutes, and run when they are named only.
+const LONG: [&str; 12] = [
+    "trouble",
+    "fleet",
+    "soak",
+    "push",
+    "each",
+    "http",
+    "profile",
+    "isolation",
+    "faults",
+    "start",
+    "replace",
+    "same",
 ];
 
 fn main() -> Result<()> {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, folder] = &wanted[..]
+        && word == fleet::player::WORD
+    {
+        return fleet::player::play(Path::new(folder));
+    }
     wanted.retain(|word| word != tick::WITH_MEMBARRIER);
-    // Behind them, names of tools, and how many seconds.
-    if let Some(at) = wanted.iter().position(|word| ["tools", "soak", "storm"].contains(&&**word)) {
+    if let Some(at) = wanted.iter().position(|word| WITH_WORDS.contains(&&**word)) {
         wanted.truncate(at + 1);
     }
     if let Some(unknown) = wanted.iter().find(|w| !PARTS.iter().any(|(name, _)| name == w)) {
@@ -41,7 +90,7 @@ fn main() -> Result<()> {
         bail!("no benchmark `{unknown}`: there are {}", known.join(", "));
     }
     for (name, part) in PARTS {
-        let in_all = wanted.is_empty() && name != "soak"; // which takes ten minutes
+        let in_all = wanted.is_empty() && !LONG.contains(&name);
         if in_all || wanted.iter().any(|w| w == name) {
             println!("## {name}");
             part()?;

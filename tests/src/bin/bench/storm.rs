@@ -1,11 +1,13 @@
-//! A storm of forks, execs, opens, writes, signals and deletions under all tools at once. What it did is compared with
-//! what the lines say: to the event, or short of it by what the lines say was missed or found no room.
+//! A storm of forks, execs, opens, writes, signals, deletions and connects under all tools at once. What it did is
+//! compared with what the lines say: to the event, or short of it by what the lines say was missed or found no room.
 
 use anyhow::{Context, Result, ensure};
 use collector::read::{Value, read};
+use plugin_testing::tcp;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::ops::AddAssign;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -17,8 +19,8 @@ use system_tests::running::Home;
 /// The name of the threads and programs that make the storm.
 const NAME: &str = "stormer";
 /// Tools that can look at these alone.
-const FILTERED: [&str; 6] =
-    ["syswrite", "unlink", "opensnoop", "sigsnoop", "execsnoop", "exitsnoop"];
+const FILTERED: [&str; 7] =
+    ["syswrite", "unlink", "opensnoop", "sigsnoop", "execsnoop", "exitsnoop", "tcpconnlat"];
 const SECONDS: u64 = 60;
 
 /// What threads of that name did.
@@ -34,6 +36,8 @@ struct Done {
     signals: u64,
     writes: u64,
     bytes: u64,
+    connects: u64,
+    refused_connects: u64,
 }
 
 impl AddAssign for Done {
@@ -48,6 +52,8 @@ impl AddAssign for Done {
         self.signals += more.signals;
         self.writes += more.writes;
         self.bytes += more.bytes;
+        self.connects += more.connects;
+        self.refused_connects += more.refused_connects;
     }
 }
 
@@ -57,7 +63,16 @@ pub fn run() -> Result<()> {
         std::env::args().next_back().and_then(|word| word.parse().ok()).unwrap_or(SECONDS);
     let home = Home::with_tools();
     let lines = home.path("lines");
-    let mut config = String::from("interval = \"1s\"\n");
+    // A listener for each thread: nobody closes another's connection.
+    let listeners: Vec<_> =
+        (0..4).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let closed = tcp::closed_port();
+    // It knows no threads: the storm's sockets are those that connect to the storm's ports.
+    let mut ports = vec![closed];
+    for listener in &listeners {
+        ports.push(listener.local_addr()?.port());
+    }
+    let mut config = format!("interval = \"1s\"\n[plugin.tcpstates]\nremote_port = {ports:?}\n");
     for tool in FILTERED {
         config += &format!("[plugin.{tool}]\ncomm = [\"{NAME}\"]\n");
     }
@@ -65,7 +80,7 @@ pub fn run() -> Result<()> {
     let mut collector = home.start(&config);
     collector.wait_until("lines of every tool", |_| {
         let text = fs::read_to_string(&lines).unwrap_or_default();
-        FILTERED.iter().all(|tool| text.contains(&format!("\n{tool}_lost,")))
+        FILTERED.iter().chain(&["tcpstates"]).all(|tool| text.contains(&format!("\n{tool}_lost,")))
     });
     // This storm is no error of the processes that make it.
     // SAFETY: ignoring a signal runs no code of ours.
@@ -77,10 +92,13 @@ pub fn run() -> Result<()> {
     let time = Duration::from_secs(seconds);
     let (mut done, mut memory) = (Done::default(), Vec::new());
     thread::scope(|scope| {
-        let stormers: Vec<_> = (0..4)
-            .map(|number| {
+        let stormers: Vec<_> = listeners
+            .iter()
+            .enumerate()
+            .map(|(number, listener)| {
                 let (folder, program) = (folder.path(), &program);
-                let storm = move || storm(folder, program, number, begin, time);
+                let ports = (listener, closed);
+                let storm = move || storm(folder, program, number, ports, begin, time);
                 thread::Builder::new().name(NAME.to_owned()).spawn_scoped(scope, storm)
             })
             .collect();
@@ -118,6 +136,9 @@ pub fn run() -> Result<()> {
     compare("sigsnoop,sig=SIGUSR1", "sent", done.signals);
     compare("syswrite", "calls", done.writes);
     compare("syswrite", "written_bytes", done.bytes);
+    compare("tcpconnlat", "count", done.connects);
+    compare("tcpconnlat", "failed", done.refused_connects);
+    compare("tcpstates", "transitions", 3 * done.connects + 2 * done.refused_connects);
     ensure!(wrong.is_empty(), "the books do not balance: {}", wrong.join(", "));
     for (map, full) in &sums.full {
         println!("{map}: {full} events found no room");
@@ -133,7 +154,8 @@ pub fn run() -> Result<()> {
 fn storm(
     folder: &Path,
     program: &Path,
-    number: u32,
+    number: usize,
+    (listener, closed): (&TcpListener, u16),
     begin: Instant,
     time: Duration,
 ) -> Result<Done> {
@@ -158,6 +180,13 @@ fn storm(
             // SAFETY: a signal that is ignored, to this thread.
             let sent = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, libc::SIGUSR1) };
             done.signals += u64::from(sent == 0);
+            let client = TcpStream::connect(listener.local_addr()?)?;
+            let server = listener.accept()?;
+            tcp::reset(client);
+            drop(server);
+            done.connects += 1;
+            ensure!(TcpStream::connect(("127.0.0.1", closed)).is_err());
+            done.refused_connects += 1;
         }
         for _ in 0..5 {
             Command::new(program).arg0("true").status()?;

@@ -5,16 +5,21 @@
 //! The one that attached first runs first at every event, and pays for what the caches do not hold yet: each
 //! pair runs in both orders, and the ratio is that of the sums of both.
 
-use crate::{cpu, dist, figure, median};
+use crate::{dist, figure, median, processes};
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::query::ProgInfoIter;
-use plugin_testing::{drive, held};
+use plugin_testing::terminal::Terminal;
+use plugin_testing::unharmed::Collecting;
+use plugin_testing::{Tracepoint, drive, tcp};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -45,7 +50,10 @@ enum Of {
     All,
 }
 
-const PAIRS: [Pair; 7] = [
+/// Stands for the id of [`jvm`] among arguments.
+const JVM: &str = "JVM";
+
+const PAIRS: [Pair; 12] = [
     Pair {
         name: "runqlat",
         options: "",
@@ -109,6 +117,52 @@ const PAIRS: [Pair; 7] = [
         load: |time| again(time, ignored_signal),
         bound: 0.05,
     },
+    Pair {
+        name: "tcpconnlat",
+        options: "",
+        arguments: &[],
+        event: "state",
+        cost: Of::All,
+        load: connect,
+        bound: 0.2,
+    },
+    Pair {
+        name: "tcpstates",
+        options: "",
+        arguments: &[],
+        event: "state",
+        cost: Of::All,
+        load: connect,
+        bound: 0.2,
+    },
+    Pair {
+        name: "tcprtt",
+        options: "",
+        arguments: &["-i", "600"],
+        event: "tcp_rcv",
+        cost: Of::Programs,
+        load: |time| _ = stream(time),
+        bound: 0.6,
+    },
+    Pair {
+        name: "bashreadline",
+        options: "",
+        arguments: &[],
+        event: "torn_uretprobe",
+        cost: Of::All,
+        load: type_commands,
+        bound: 0.5,
+    },
+    // The peer sees one JVM, and has one begin at a time: that of a pool takes the place of the collection's.
+    Pair {
+        name: "javagc",
+        options: "",
+        arguments: &["-p", JVM],
+        event: "gc_begin_uprobe",
+        cost: Of::All,
+        load: |time| again(time, || jvm().collect(10)),
+        bound: 2.0,
+    },
 ];
 
 /// Rounds in each order.
@@ -129,11 +183,16 @@ pub fn run() -> Result<()> {
     let chosen = || PAIRS.iter().filter(|pair| !only || named(pair));
     chosen().try_for_each(compare)?;
     drop(statistics); // it takes its time at each event
-    chosen().filter(|pair| pair.name == "opensnoop").try_for_each(slowed)
+    chosen().filter(|pair| pair.name == "opensnoop").try_for_each(slowed)?;
+    chosen().filter(|pair| pair.name == "tcprtt").try_for_each(narrowed)
 }
 
 fn compare(pair: &Pair) -> Result<()> {
     let folder = tempfile::tempdir()?;
+    if Running::theirs(pair)?.has_ended()? {
+        println!("SKIPPED: {} of libbpf-tools does not run here", pair.name);
+        return Ok(());
+    }
     let mut sums = [0.0; 2];
     for ours_first in [false, true] {
         let (ours, theirs);
@@ -177,8 +236,13 @@ fn slowed(pair: &Pair) -> Result<()> {
         (0..OPENS).for_each(|_| open());
         begin.elapsed().as_secs_f64()
     };
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut floor) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
+        // Without trampolines no tool can be below that: the kernel goes its slow way at each system call.
+        let alone = time();
+        let idle = Tracepoint::open("syscalls/sys_exit_creat");
+        floor.push(time() / alone);
+        drop(idle);
         let alone = time();
         let running = Running::ours(pair, &folder)?;
         ours.push(time() / alone);
@@ -190,8 +254,52 @@ fn slowed(pair: &Pair) -> Result<()> {
     }
     let what = format!("{OPENS} opens beside");
     println!("{what} libbpf-tools: {:.2} of their time alone", median(theirs));
+    println!("{what} a tracepoint of a call that nobody makes: {:.2}", median(floor));
     figure(&format!("{what} the collector"), median(ours), " of their time alone", 1.05);
     Ok(())
+}
+
+/// What is left of the throughput of one stream over the loopback interface beside each tool alone.
+fn narrowed(pair: &Pair) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..2 * ROUNDS {
+        let alone = stream(ROUND);
+        let running = Running::ours(pair, &folder)?;
+        let beside = stream(ROUND);
+        drop(running);
+        // Before and after, for what else changes meanwhile.
+        ours.push(2.0 * beside / (alone + stream(ROUND)));
+        let mut running = Running::theirs(pair)?;
+        if !running.has_ended()? {
+            let beside = stream(ROUND);
+            drop(running);
+            theirs.push(beside / stream(ROUND));
+        }
+    }
+    let lowered = |left: Vec<f64>| 100.0 * (1.0 - median(left));
+    if !theirs.is_empty() {
+        println!("a stream beside libbpf-tools: {:.1} % less", lowered(theirs));
+    }
+    figure("a stream beside the collector", lowered(ours), " % less", 3.0);
+    Ok(())
+}
+
+/// Bytes per second of one stream over the loopback interface.
+fn stream(time: Duration) -> f64 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut sender =
+        TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
+    let (mut receiver, _) = listener.accept().expect("its other end");
+    let begin = Instant::now();
+    let reader = thread::spawn(move || std::io::copy(&mut receiver, &mut std::io::sink()));
+    let block = [0; 64 * 1024];
+    while begin.elapsed() < time {
+        sender.write_all(&block).expect("sent");
+    }
+    drop(sender);
+    let bytes = reader.join().expect("no panic").expect("received");
+    bytes as f64 / begin.elapsed().as_secs_f64()
 }
 
 const OPENS: usize = 300_000;
@@ -206,7 +314,7 @@ struct Running {
 struct Costs {
     /// Runs and nanoseconds, by program's id, with its name.
     programs: BTreeMap<u32, (String, u64, u64)>,
-    /// CPU of its process.
+    /// CPU of its processes.
     process_ns: u64,
 }
 
@@ -222,7 +330,13 @@ impl Running {
 
     fn theirs(pair: &Pair) -> Result<Self> {
         let mut command = Command::new(pair.name);
-        command.args(pair.arguments);
+        for word in pair.arguments {
+            if *word == JVM {
+                command.arg(jvm().pid().to_string());
+            } else {
+                command.arg(word);
+            }
+        }
         Self::start(command, Path::new(pair.name))
             .context("libbpf-tools; `cargo xtask deps` installs them")
     }
@@ -235,7 +349,10 @@ impl Running {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(30) {
             thread::sleep(Duration::from_millis(500));
-            let programs = held(running.child.id(), "prog_id:");
+            if running.has_ended()? {
+                return Ok(running);
+            }
+            let programs = processes::held(running.child.id(), "prog_id:");
             let programs: Vec<u32> = programs.into_keys().map(|id| id as u32).collect();
             if !programs.is_empty() && programs == running.programs {
                 return Ok(running);
@@ -245,12 +362,17 @@ impl Running {
         bail!("{} loaded no BPF program within 30 s", what.display())
     }
 
+    /// Its hooks are none of this kernel's.
+    fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     fn costs(&self) -> Result<Costs> {
         let ours = ProgInfoIter::default().filter(|p| self.programs.contains(&p.id));
         let cost = |p: libbpf_rs::query::ProgramInfo| {
             (p.id, (p.name.to_string_lossy().into_owned(), p.run_cnt, p.run_time_ns))
         };
-        let process_ns = (cpu::seconds(self.child.id())? * 1e9) as u64;
+        let process_ns = (processes::seconds(self.child.id())? * 1e9) as u64;
         Ok(Costs { programs: ours.map(cost).collect(), process_ns })
     }
 
@@ -272,7 +394,7 @@ impl Running {
     }
 
     fn map_mib(&self) -> Result<f64> {
-        let bytes: u64 = held(self.child.id(), "map_id:").into_values().sum();
+        let bytes: u64 = processes::held(self.child.id(), "map_id:").into_values().sum();
         ensure!(bytes > 0, "the kernel does not say what the maps take");
         Ok(bytes as f64 / f64::from(1 << 20))
     }
@@ -323,6 +445,35 @@ fn open() {
 fn start_a_program() {
     let status = Command::new("/bin/true").status();
     assert!(status.is_ok_and(|status| status.success()), "/bin/true");
+}
+
+fn type_commands(time: Duration) {
+    let mut shell = Terminal::shell(Path::new("/bin/bash"));
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        shell.lines(&["true"; 16]);
+    }
+}
+
+/// A JVM that collects when it is told to, and ends with the benchmark.
+fn jvm() -> MutexGuard<'static, Collecting> {
+    static ONE: LazyLock<Mutex<Collecting>> = LazyLock::new(|| {
+        let jvm = Collecting::start(Path::new("java"), &["-XX:+UseSerialGC"]);
+        Mutex::new(jvm.expect("`java`; `cargo xtask deps` installs it"))
+    });
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Connections that are made, accepted and reset.
+fn connect(time: Duration) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let to = listener.local_addr().expect("bound");
+    again(time, || {
+        let client = TcpStream::connect(to).expect("connected");
+        let server = listener.accept().expect("the one that connected");
+        tcp::reset(client);
+        drop(server);
+    });
 }
 
 fn both_cpus(act: impl Fn() + Sync) {

@@ -1,7 +1,8 @@
 //! What every server is documented to answer.
 
-use super::super::Server;
-use super::super::answer::{Answer, Reply, answer};
+use super::super::answer::{Answer, Reply};
+use super::super::wire::answer;
+use super::super::{Server, Version};
 use Kind::*;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,9 @@ enum Kind {
     V2,
     V3,
     Vm,
+    /// Prometheus' remote write.
+    Rw,
+    Otlp,
 }
 
 fn server(kind: Kind) -> Server {
@@ -20,6 +24,8 @@ fn server(kind: Kind) -> Server {
         V2 => Server::Influxdb2 { org: "org".into(), bucket: "b".into() },
         V3 => Server::Influxdb3 { database },
         Vm => Server::Victoriametrics,
+        Rw => Server::Prometheus { version: Version::Auto, native: false },
+        Otlp => Server::Otlp,
     }
 }
 
@@ -30,7 +36,8 @@ fn of(kind: Kind, status: u16, body: &str) -> Answer {
 }
 
 fn retry(kind: Kind, status: u16, body: &str, after: Option<&str>) -> Answer {
-    let reply = Reply { status, retry_after: after.map(str::to_owned), body: body.into() };
+    let retry_after = after.map(str::to_owned);
+    let reply = Reply { status, retry_after, body: body.into(), ..Reply::default() };
     let lines = SENT.split_inclusive('\n').map(str::as_bytes);
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
     answer(&server(kind), &reply, 3, lines, now)
@@ -47,6 +54,7 @@ fn word(answer: &Answer) -> String {
         Answer::Refused(_) => "refused".into(),
         Answer::Bad { dropped: None, .. } => "bad".into(),
         Answer::Bad { dropped: Some(n), .. } => format!("bad {n}"),
+        Answer::Partial { dropped, .. } => format!("partial {dropped}"),
         Answer::Halve(_) => "halve".into(),
         Answer::Retry { .. } => "retry".into(),
         Answer::Denied(_) => "denied".into(),
@@ -258,6 +266,42 @@ fn every_documented_answer_is_understood() {
         (V3, 500, "body content is not valid utf8: invalid utf-8 sequence", "bad"),
         (V3, 500, "write buffer error: timeout", "retry"),
         (V3, 503, "", "retry"),
+        // Remote write: prometheus.io/docs/specs/prw; `storage/remote/write_handler.go` and 2.42.
+        (Rw, 204, "", "done"),
+        (Rw, 200, "", "done"),
+        (Rw, 202, "accepted", "done"),
+        (Rw, 200, "<!DOCTYPE html>", "hold"),
+        (Rw, 400, "out of order sample", "bad"),
+        (Rw, 409, "", "bad"),
+        (Rw, 422, "per-user series limit exceeded", "bad"),
+        (Rw, 401, "", "denied"),
+        (Rw, 403, "", "denied"),
+        (Rw, 404, "", "hold"),
+        (Rw, 404, "remote write receiver needs to be enabled", "hold"),
+        (Rw, 405, "", "hold"),
+        (Rw, 413, "", "halve"),
+        (Rw, 415, "", "hold"),
+        (Rw, 302, "", "hold"),
+        (Rw, 408, "", "retry"),
+        (Rw, 429, "", "retry"),
+        (Rw, 500, "", "retry"),
+        (Rw, 503, "", "retry"),
+        // OTLP: opentelemetry.io/docs/specs/otlp, "OTLP/HTTP Response".
+        (Otlp, 200, "", "done"),
+        (Otlp, 200, "\x0a\x02\x12\x00", "done"),
+        (Otlp, 200, "\x0a\x05\x08\x02\x12\x01x", "partial 2"),
+        (Otlp, 200, "\x0a\x02\x08\x7f", "partial 3"),
+        (Otlp, 200, "<html>", "hold"),
+        (Otlp, 400, "", "bad"),
+        (Otlp, 408, "", "bad"),
+        (Otlp, 401, "", "denied"),
+        (Otlp, 404, "", "hold"),
+        (Otlp, 413, "", "halve"),
+        (Otlp, 429, "", "retry"),
+        (Otlp, 500, "", "refused"),
+        (Otlp, 502, "", "retry"),
+        (Otlp, 503, "", "retry"),
+        (Otlp, 504, "", "retry"),
         // VictoriaMetrics.
         (Vm, 204, "", "done"),
         (Vm, 200, "OK", "hold"),
@@ -379,6 +423,7 @@ fn what_a_person_has_to_do_is_said() {
         (V2, 401, "", ["401: ", "correct the token"]),
         (V3, 403, "", ["403: ", "the database `db`"]),
         (Vm, 404, "", ["404: ", "correct the URL"]),
+        (Vm, 407, "who\u{1b}[31m\u{202e}?", ["who [31m?"; 2]),
         (V1, 302, "", ["302: ", "not followed"]),
         (V1, 200, "<html>", ["200 <html>: no answer of an InfluxDB 1", "check `kind` and `url`"]),
         (

@@ -8,6 +8,7 @@ mod failover;
 mod headers;
 mod misconfigured;
 mod proxy;
+mod receivers;
 mod secrets;
 mod server;
 mod tls;
@@ -16,6 +17,7 @@ mod waiting;
 
 use super::deliver::{Http, Shared};
 use super::{Auth, HttpConfig, Server as Kind};
+use crate::encode::Tags;
 use crate::output::parcel::testing::parcel;
 use crate::output::{Cause, Failure, Output, Parcel};
 use server::{Reaction, Request, Server};
@@ -40,7 +42,7 @@ fn output(server: &Server) -> Patient {
 
 /// One sender of an output, which makes all requests.
 fn open(config: &HttpConfig) -> anyhow::Result<Patient> {
-    Ok(Patient(Box::new(Http::new(config, &Shared::new(config)?)?)))
+    Ok(Patient(Box::new(Http::new(config, &Shared::new(config, &Tags::new())?)?)))
 }
 
 /// An output that delivers whole parcels: a request as long as there is no failure.

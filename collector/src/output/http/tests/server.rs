@@ -17,6 +17,8 @@ pub struct Request {
     pub head: Vec<String>,
     /// The body, decompressed.
     pub body: String,
+    /// The same, where it is no text; snappy is left as it is.
+    pub bytes: Vec<u8>,
 }
 
 impl Request {
@@ -149,7 +151,8 @@ fn serve(stream: impl Read + Write, connection: usize, shared: &Shared) -> io::R
     let mut stream = BufReader::new(stream);
     loop {
         let head = read_head(&mut stream)?;
-        let mut request = Request { connection, head, body: String::new() };
+        let (body, bytes) = (String::new(), Vec::new());
+        let mut request = Request { connection, head, body, bytes };
         let length: usize = request.header("content-length").unwrap_or("0").parse().unwrap();
         if shared.longest.is_some_and(|longest| length > longest) {
             shared.requests.lock().unwrap().push(request);
@@ -161,9 +164,10 @@ fn serve(stream: impl Read + Write, connection: usize, shared: &Shared) -> io::R
         let mut body = vec![0; length];
         stream.read_exact(&mut body)?;
         match request.header("content-encoding") {
-            Some(_) => GzDecoder::new(&body[..]).read_to_string(&mut request.body)?,
-            None => (&body[..]).read_to_string(&mut request.body)?,
-        };
+            Some("gzip") => _ = GzDecoder::new(&body[..]).read_to_end(&mut request.bytes)?,
+            _ => request.bytes = body,
+        }
+        request.body = String::from_utf8_lossy(&request.bytes).into_owned();
         let reaction = (*shared.handler.lock().unwrap())(&request);
         shared.requests.lock().unwrap().push(request);
         match reaction {

@@ -116,7 +116,7 @@ fn requests_under_way_at_once_have_a_connection_each_and_one_file_for_what_is_re
     let mut config = config(&server);
     config.in_flight = 3;
     config.dead_letters = Some(DeadLetterConfig { path: path.clone(), bytes: 1000 });
-    let mut outputs = crate::output::http::open(&config).unwrap();
+    let mut outputs = crate::output::http::open(&config, &Tags::new()).unwrap();
     assert_eq!(outputs.len(), 3);
     for _ in 0..10 {
         for output in &mut outputs {

@@ -21,7 +21,7 @@ fn the_byte_bound_is_never_exceeded_and_the_oldest_go_counted() {
         let before = at.checked_sub(1).map_or(0, |before| case.lost[before].0.to_ns);
         assert_eq!(lost.from_ns, before);
     }
-    let left = case.take_seconds(End::Oldest, &ALL);
+    let left = case.take_seconds(Side::Oldest, &ALL);
     assert_eq!(left[0] - 1, case.lost.last().unwrap().0.to_ns / S);
     assert!(left.iter().copied().eq(left[0]..=500));
 }
@@ -30,19 +30,19 @@ fn the_byte_bound_is_never_exceeded_and_the_oldest_go_counted() {
 fn what_is_on_its_way_stays_and_the_next_oldest_go() {
     let mut case = Case::new(8000);
     (1..=8).for_each(|n| case.append(&long(n, 900)));
-    let [(1, first)] = case.take(End::Oldest, &ONE, 0)[..] else { panic!() };
+    let [(1, first)] = case.take(Side::Oldest, &ONE, 0)[..] else { panic!() };
     (9..=10).for_each(|n| case.append(&long(n, 900)));
     let lost = [stretch("p", 1, 1, 2), stretch("p", 1, 2, 3)];
     assert_eq!(case.lost, lost.map(|lost| (lost, Cause::SpoolFull)));
     case.spool().done(first);
-    assert_eq!(case.take_seconds(End::Oldest, &ALL), [4, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ALL), [4, 5, 6, 7, 8, 9, 10]);
 }
 
 #[test]
 fn a_batch_that_finds_no_room_is_lost_alone() {
     let mut case = Case::new(8000);
     (1..=8).for_each(|n| case.append(&long(n, 900)));
-    assert_eq!(case.take_seconds(End::Oldest, &ALL).len(), 8);
+    assert_eq!(case.take_seconds(Side::Oldest, &ALL).len(), 8);
     case.append(&long(9, 900));
     assert_eq!(case.lost, [(stretch("p", 1, 8, 9), Cause::SpoolFull)]);
     // A larger one than all of the spool does not even cost what waits.
@@ -50,7 +50,7 @@ fn a_batch_that_finds_no_room_is_lost_alone() {
     case.append(&long(1, 900));
     case.append(&long(2, 8000));
     assert_eq!(case.lost, [(stretch("p", 1, 1, 2), Cause::SpoolFull)]);
-    assert_eq!(case.take_seconds(End::Oldest, &ALL), [1]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ALL), [1]);
 }
 
 #[test]
@@ -71,9 +71,9 @@ fn what_is_too_old_is_given_up_to_the_line() {
     (1..=5).for_each(|n| case.append(&batch("p", n, n as u64)));
     let seconds = |taken: Vec<(i64, Place)>| taken.into_iter().map(|(s, _)| s).collect::<Vec<_>>();
     // An hour old is not too old, a second more is.
-    assert_eq!(seconds(case.take(End::Oldest, &ONE, 3601)), [1]);
+    assert_eq!(seconds(case.take(Side::Oldest, &ONE, 3601)), [1]);
     assert_eq!(case.lost, []);
-    assert_eq!(seconds(case.take(End::Oldest, &ALL, 3604)), [4, 5]);
+    assert_eq!(seconds(case.take(Side::Oldest, &ALL, 3604)), [4, 5]);
     let lost = [stretch("p", 2, 1, 2), stretch("p", 3, 2, 3)];
     assert_eq!(case.lost, lost.map(|lost| (lost, Cause::SpoolAge)));
     case.reopen();
@@ -84,12 +84,12 @@ fn what_is_too_old_is_given_up_to_the_line() {
 fn appending_removes_whole_segments_that_are_too_old() {
     let mut case = Case::new(8000);
     (1..=4).for_each(|n| case.append(&long(n, 900)));
-    let [(1, _)] = case.take(End::Oldest, &ONE, 0)[..] else { panic!() };
+    let [(1, _)] = case.take(Side::Oldest, &ONE, 0)[..] else { panic!() };
     case.append(&long(3604, 900));
     let lost = [stretch("p", 1, 1, 2), stretch("p", 1, 2, 3)];
     assert_eq!(case.lost, lost.map(|lost| (lost, Cause::SpoolAge)));
     assert_eq!(case.files().len(), 3);
-    assert_eq!(case.take_seconds(End::Oldest, &ALL), [4, 3604]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ALL), [4, 3604]);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_spool_that_is_found_larger_than_its_bound_shrinks_and_counts_it() {
 fn what_is_left_of_a_segment_begins_where_the_last_one_taken_ended() {
     let mut case = Case::new(1 << 20);
     (1..=5).for_each(|n| case.append(&batch("p", n, 1)));
-    let taken = case.take(End::Oldest, &Limits { lines: 2, ..ALL }, 0);
+    let taken = case.take(Side::Oldest, &Portion { lines: 2, ..ALL }, 0);
     taken.iter().for_each(|(_, place)| case.spool().done(*place));
     case.config.bytes = 400;
     case.spool.as_mut().unwrap().config.bytes = 400;

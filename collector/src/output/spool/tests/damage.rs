@@ -1,7 +1,7 @@
 //! Bits that flip, files that end too soon, are gone, or are something else.
 
 use super::*;
-use crate::output::spool::record::{self, Header};
+use crate::output::spool::record::{self, RecordHeader};
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
@@ -109,8 +109,8 @@ fn the_next_record_is_found_behind_much_damage() {
 #[test]
 fn a_record_among_the_lines_of_another_is_not_taken_for_one() {
     let evil = batch("evil", 1, 1);
-    let header = Header::of(&evil).unwrap();
-    let here = Header::of(&batch("p", 1, 1)).unwrap().length();
+    let header = RecordHeader::of(&evil).unwrap();
+    let here = RecordHeader::of(&batch("p", 1, 1)).unwrap().length();
     for (segment, offset) in [(0, 0), (1, here)] {
         let bytes = [header.encode(Place { segment, offset }), evil.bytes.clone()].concat();
         let mut case = Case::new(1 << 20);
@@ -123,17 +123,20 @@ fn a_record_among_the_lines_of_another_is_not_taken_for_one() {
 
 #[test]
 fn lengths_that_lie_are_refused_even_with_a_right_checksum() {
-    let honest = Header::of(&batch("p", 1, 2)).unwrap();
+    let honest = RecordHeader::of(&batch("p", 1, 2)).unwrap();
     let place = Place { segment: 0, offset: 0 };
     for lines in [0, 1 << 20, u64::MAX] {
-        let header = Header { lines, ..honest.clone() };
-        assert_eq!(Header::parse(&header.encode(place), place, 1 << 19), None);
+        let header = RecordHeader { lines, ..honest.clone() };
+        assert_eq!(RecordHeader::parse(&header.encode(place), place, 1 << 19), None);
     }
     for bytes in [0, 1 << 30, u64::MAX - 55, u64::MAX] {
-        let header = Header { bytes, lines: 1, ..honest.clone() };
-        assert_eq!(Header::parse(&header.encode(place), place, 1 << 19), None);
+        let header = RecordHeader { bytes, lines: 1, ..honest.clone() };
+        assert_eq!(RecordHeader::parse(&header.encode(place), place, 1 << 19), None);
     }
-    assert_eq!(Header::parse(&honest.encode(place), place, honest.record_length()), Some(honest));
+    assert_eq!(
+        RecordHeader::parse(&honest.encode(place), place, honest.record_length()),
+        Some(honest)
+    );
 }
 
 #[test]
@@ -146,7 +149,7 @@ fn a_header_that_is_damaged_below_us_is_lost_to_the_line() {
         case.append(batch);
     }
     flip(&case.files()[0], starts[1] + 30);
-    assert_eq!(case.take_seconds(End::Oldest, &ALL), [1, 3, 4]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ALL), [1, 3, 4]);
     assert_eq!(case.lost, [(stretch("b", 30, 1, 4), Cause::SpoolError)]);
     assert_eq!(case.spool().waiting(), Waiting::default());
 }
@@ -156,13 +159,13 @@ fn what_was_not_counted_in_is_not_handed_out() {
     let mut case = Case::new(1 << 20);
     case.append(&batch("a", 1, 1));
     case.append(&batch("b", 2, 1));
-    let done = case.take(End::Oldest, &ONE, 0)[0].1;
+    let done = case.take(Side::Oldest, &ONE, 0)[0].1;
     case.spool().done(done);
     case.reopen();
     assert_eq!(case.recovered, [stretch("b", 1, 1, 2)]);
     // It no longer says that it is done.
     flip(&case.files()[0], record::STATE_AT);
-    assert_eq!(case.take_seconds(End::Oldest, &ALL), [2]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ALL), [2]);
     assert_eq!(case.lost, []);
 }
 
@@ -173,7 +176,7 @@ fn lines_that_are_damaged_below_us_are_lost_to_the_line() {
     let middle = fs::read(&case.files()[0]).unwrap();
     let at = memchr::memmem::find(&middle, b"n=2,line=1").unwrap();
     flip(&case.files()[0], at as u64);
-    assert_eq!(case.take_seconds(End::Oldest, &ALL), [1, 3]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ALL), [1, 3]);
     assert_eq!(case.lost, [(stretch("p", 2, 1, 2), Cause::SpoolError)]);
 }
 
@@ -182,14 +185,14 @@ fn a_file_that_is_cut_below_us_costs_what_it_held_and_is_appended_to() {
     let mut case = Case::new(1 << 20);
     (1..=3).for_each(|n| case.append(&batch("p", n, 1)));
     OpenOptions::new().write(true).open(&case.files()[0]).unwrap().set_len(100).unwrap();
-    assert_eq!(case.take_seconds(End::Oldest, &ONE), [1]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ONE), [1]);
     case.append(&batch("p", 4, 1));
-    assert_eq!(case.take_seconds(End::Oldest, &ALL), [4]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ALL), [4]);
     assert_eq!(case.lines_lost(Cause::SpoolError), 2);
     // Cut and not filled up again, it has an end that comes too soon.
     case.append(&batch("p", 5, 1));
     OpenOptions::new().write(true).open(&case.files()[0]).unwrap().set_len(0).unwrap();
-    assert_eq!(case.take_seconds(End::Oldest, &ALL), [0; 0]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ALL), [0; 0]);
     assert_eq!(case.lines_lost(Cause::SpoolError), 1);
 }
 
@@ -203,7 +206,7 @@ fn a_file_that_is_gone_or_cannot_be_read_costs_what_it_held() {
         let path = case.files()[0].clone();
         fs::remove_file(&path).unwrap();
         replace(&path);
-        assert_eq!(case.take_seconds(End::Oldest, &ALL), [3]);
+        assert_eq!(case.take_seconds(Side::Oldest, &ALL), [3]);
         assert_eq!(case.lost, [(stretch("p", 3, 0, 2), Cause::SpoolError)]);
     }
 }

@@ -43,7 +43,7 @@ fn a_folder_that_was_removed_is_made_again_and_what_was_open_is_not_lost() {
     let mut case = Case::new(1 << 20);
     let all = case.dir.path().to_owned();
     (1..=2).for_each(|n| case.append(&batch("p", n, 1)));
-    let (taken, place) = case.take(End::Oldest, &ONE, 0)[0];
+    let (taken, place) = case.take(Side::Oldest, &ONE, 0)[0];
     fs::remove_dir_all(&all).unwrap();
     case.append(&batch("p", 3, 1));
     assert_eq!(case.files().len(), 1);
@@ -56,7 +56,7 @@ fn a_folder_that_was_removed_is_made_again_and_what_was_open_is_not_lost() {
     assert!(Spool::open(&case.config, "out").is_err(), "it is locked as before");
     assert_eq!((taken, case.spool().waiting().lines), (1, 4));
     case.spool().done(place);
-    assert_eq!(case.take_seconds(End::Oldest, &ONE), [2]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ONE), [2]);
     case.reopen();
     assert_eq!(case.recovered, [stretch("p", 1, 4, 5)], "what the folder has survives");
     assert_eq!(case.lost, []);
@@ -69,7 +69,7 @@ fn what_was_removed_and_not_open_is_told_as_lost() {
     case.reopen();
     fs::remove_dir_all(case.folder()).unwrap();
     case.append(&batch("p", 2, 3));
-    assert_eq!(case.take_seconds(End::Oldest, &ALL), [2]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ALL), [2]);
     assert_eq!(case.lost, [(stretch("p", 1, 0, 1), Cause::SpoolError)]);
 }
 
@@ -110,7 +110,7 @@ fn a_full_disk_costs_nothing_and_appending_goes_on_when_there_is_room() {
         assert_eq!(bytes_of_files(&dir.path().join("out")), before, "nothing of it is left");
     }
     // A smaller one may still fit; what is done makes room.
-    let first = spool.take(End::Oldest, &Limits { lines: 15, ..ALL }, 0, &mut lost);
+    let first = spool.take(Side::Oldest, &Portion { lines: 15, ..ALL }, 0, &mut lost);
     first.iter().for_each(|(_, place)| spool.done(*place));
     spool.append(&long(written + 1, 10_000), &mut lost).unwrap();
     drop(spool);
@@ -120,7 +120,7 @@ fn a_full_disk_costs_nothing_and_appending_goes_on_when_there_is_room() {
         taken.into_iter().map(|(batch, _)| batch.tick.time_ns / S).collect::<Vec<_>>()
     };
     assert_eq!(
-        seconds(spool.take(End::Oldest, &ALL, 0, &mut lost)),
+        seconds(spool.take(Side::Oldest, &ALL, 0, &mut lost)),
         (16..=written + 1).collect::<Vec<_>>()
     );
     assert_eq!(lost, []);
@@ -177,13 +177,13 @@ fn a_process_without_files_left_loses_nothing() {
     case.reopen();
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..limit }).unwrap();
-    let taken = case.take_seconds(End::Oldest, &ALL);
+    let taken = case.take_seconds(Side::Oldest, &ALL);
     let error = case.spool.as_mut().unwrap().append(&batch("p", 4, 1), &mut case.lost);
     let waiting = case.spool().waiting().lines;
     setrlimit(Resource::Nofile, limit).unwrap();
     assert_eq!((taken, error.is_err(), waiting), (vec![], true, 3));
     assert_eq!(case.lost, []);
-    assert_eq!(case.take_seconds(End::Oldest, &ALL), [1, 2, 3]);
+    assert_eq!(case.take_seconds(Side::Oldest, &ALL), [1, 2, 3]);
 }
 
 /// A place for a spool that is not there yet.
@@ -273,7 +273,7 @@ fn a_folder_that_was_removed_is_made_again() {
     fs::remove_dir_all(&config.dir).unwrap();
     spool.append(&long(2, 1000), &mut lost).unwrap();
     assert!(folder.join("00000001.spool").exists());
-    let taken = spool.take(End::Oldest, &ALL, 0, &mut lost);
+    let taken = spool.take(Side::Oldest, &ALL, 0, &mut lost);
     assert_eq!((taken.len(), lost), (2, Lost::new()), "what is open can still be read");
     taken.iter().for_each(|(_, place)| spool.done(*place));
     assert_eq!(spool.waiting().lines, 0);

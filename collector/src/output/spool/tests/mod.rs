@@ -6,10 +6,10 @@ mod disk;
 mod model;
 mod order;
 
-use super::{End, Lost, Place, Spool, SpoolConfig, Stretch, Waiting};
+use super::{Lost, Place, Side, Spool, SpoolConfig, Stretch, Waiting};
 use crate::batch::Batch;
 use crate::output::books::Cause;
-use crate::output::parcel::Limits;
+use crate::output::portion::Portion;
 use plugin_api::Tick;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ use std::time::Duration;
 
 /// A second.
 const S: i64 = 1_000_000_000;
-const ALL: Limits = Limits { lines: u64::MAX, bytes: usize::MAX, wait: Duration::ZERO };
-const ONE: Limits = Limits { lines: 1, bytes: 1, wait: Duration::ZERO };
+const ALL: Portion = Portion { lines: u64::MAX, bytes: usize::MAX, wait: Duration::ZERO };
+const ONE: Portion = Portion { lines: 1, bytes: 1, wait: Duration::ZERO };
 
 fn config(dir: &Path, bytes: u64) -> SpoolConfig {
     SpoolConfig { dir: dir.to_owned(), bytes, age: Duration::from_secs(3600) }
@@ -97,18 +97,18 @@ impl Case {
     }
 
     /// The seconds of what was taken, and where each lies.
-    fn take(&mut self, end: End, limits: &Limits, now_s: i64) -> Vec<(i64, Place)> {
+    fn take(&mut self, end: Side, limits: &Portion, now_s: i64) -> Vec<(i64, Place)> {
         let taken = self.spool.as_mut().unwrap().take(end, limits, now_s * S, &mut self.lost);
         taken.iter().map(|(batch, place)| (batch.tick.time_ns / S, *place)).collect()
     }
 
-    fn take_seconds(&mut self, end: End, limits: &Limits) -> Vec<i64> {
+    fn take_seconds(&mut self, end: Side, limits: &Portion) -> Vec<i64> {
         self.take(end, limits, 0).into_iter().map(|(second, _)| second).collect()
     }
 
     /// Everything that waits, oldest first.
     fn drain(&mut self) -> Vec<Arc<Batch>> {
-        let taken = self.spool.as_mut().unwrap().take(End::Oldest, &ALL, 0, &mut self.lost);
+        let taken = self.spool.as_mut().unwrap().take(Side::Oldest, &ALL, 0, &mut self.lost);
         taken
             .into_iter()
             .map(|(batch, place)| {

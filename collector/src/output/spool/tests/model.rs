@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 #[derive(Clone, Debug)]
 enum Call {
     Append { lines: u64, padding: usize },
-    Take { end: End, lines: u64, bytes: usize },
+    Take { end: Side, lines: u64, bytes: usize },
     Done(Index),
     Split,
     Reopen,
@@ -20,7 +20,7 @@ enum Call {
 }
 
 fn calls(damage: bool) -> impl Strategy<Value = Vec<Call>> {
-    let end = prop_oneof![Just(End::Oldest), Just(End::Present)];
+    let end = prop_oneof![Just(Side::Oldest), Just(Side::Present)];
     let flip = (any::<Index>(), any::<Index>(), 1..=u8::MAX);
     let call = prop_oneof![
         12 => (1..20u64, 0..600usize).prop_map(|(lines, padding)| Call::Append { lines, padding }),
@@ -97,7 +97,7 @@ impl Model {
         match call {
             Call::Append { lines, padding } => self.append(*lines, *padding),
             Call::Take { end, lines, bytes } => {
-                self.take(*end, &Limits { lines: *lines, bytes: *bytes, ..ALL });
+                self.take(*end, &Portion { lines: *lines, bytes: *bytes, ..ALL });
             }
             Call::Done(index) => self.done(index),
             Call::Split => {
@@ -133,8 +133,8 @@ impl Model {
         }
     }
 
-    fn take(&mut self, end: End, limits: &Limits) {
-        let from = if end == End::Present { self.present } else { 0 };
+    fn take(&mut self, end: Side, limits: &Portion) {
+        let from = if end == Side::Present { self.present } else { 0 };
         let now_ns = self.now_s * S;
         let taken =
             self.case.spool.as_mut().unwrap().take(end, limits, now_ns, &mut self.case.lost);
@@ -212,7 +212,7 @@ impl Model {
 
     /// Everything is taken in the end, and then nothing is left.
     fn finish(mut self) {
-        self.take(End::Oldest, &ALL);
+        self.take(Side::Oldest, &ALL);
         assert_eq!(self.case.spool().waiting(), Waiting::default());
         for fate in &self.fates {
             if let Fate::InFlight(place) = fate {

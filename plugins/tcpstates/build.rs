@@ -1,0 +1,3 @@
+fn main() {
+    plugin_bpf_build::skeletons();
+}
