@@ -5,7 +5,8 @@
 //! [`database`] any of them, [`readers`] what listens on sockets, and [`faults`] what goes wrong in between. [`replace`]: a plugin that is
 //! replaced all the time.
 //!
-//! [`engines`] stand for servers that cannot be had: they check what is asked of them.
+//! [`engines`] stand for servers that cannot be had: they check what is asked of them. [`dashboards`] asks each query of
+//! each panel.
 //!
 //! [`browser`] shows the page, [`tmux`] a terminal, [`pictures`] keeps what was seen, [`written`] counts the lines of a file that grows, [`waits`] are numbers that are known, and [`same`] compares what all receivers have counted.
 //!
@@ -17,6 +18,7 @@ pub mod arrived;
 pub mod browser;
 pub mod calls;
 pub mod contract;
+pub mod dashboards;
 pub mod database;
 pub mod documents;
 pub mod engines;

@@ -4,21 +4,21 @@
 //! main thread is the plugin's thread.
 
 use super::limits;
-use super::protocol::{MessageHeader, Opening, ProcessAnswer, Request, Starting};
+use super::protocol::{HANDED_OVER, MessageHeader, Opening, ProcessAnswer, Request, Starting};
 use crate::instance::{Instance, Outcome};
 use crate::library::Opened;
 use crate::process::{exit_at_once, keep_memory_private, thread_name, trim_memory};
 use crate::sink::{Closed, Sink, Tally, Terms};
 use anyhow::{Context, Result, bail, ensure};
 use log::{Log, Metadata, Record};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal, setpgid};
-use rustix::stdio::{dup2_stdin, dup2_stdout};
+use rustix::stdio::dup2_stdin;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{BufReader, ErrorKind, IoSliceMut, PipeReader, PipeWriter, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -26,13 +26,13 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 static COLLECTOR: ToCollector = ToCollector(OnceLock::new());
 
 /// Messages go out whole, whichever thread they come from.
-struct ToCollector(OnceLock<Mutex<UnixStream>>);
+struct ToCollector(OnceLock<Mutex<PipeWriter>>);
 
 impl ToCollector {
     fn send(&self, number: u32, answer: &ProcessAnswer) {
-        let Some(socket) = self.0.get() else { return };
-        let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = socket.write_all(&answer.encode(number)) {
+        let Some(answers) = self.0.get() else { return };
+        let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = answers.write_all(&answer.encode(number)) {
             // The collector is gone, or the plugin has closed what is not its own.
             let _ = writeln!(std::io::stderr(), "no way to the collector: {error}");
             exit_at_once(2);
@@ -70,10 +70,10 @@ pub fn main() -> ExitCode {
 /// # Errors
 /// Somebody else has started it.
 fn serve() -> Result<()> {
-    let (socket, file) =
+    let (file, requests, answers) =
         take_over().context("a plugin's process is started by the collector only")?;
-    let mut requests = Requests { socket: BufReader::new(socket.try_clone()?), number: 0 };
-    let _ = COLLECTOR.0.set(Mutex::new(socket));
+    let mut requests = Requests { pipe: BufReader::new(requests), number: 0 };
+    let _ = COLLECTOR.0.set(Mutex::new(answers));
     COLLECTOR.send(0, &ProcessAnswer::Hello);
 
     let Some(Request::Open(opening)) = requests.next()? else { bail!("nothing to open") };
@@ -111,17 +111,25 @@ fn start(instance: &mut dyn Instance) -> Outcome {
     Outcome { closed: Closed::default(), tally: Tally::default(), result }
 }
 
-/// Takes the two descriptors that the collector hands over; closes whatever else may be open.
-fn take_over() -> Result<(UnixStream, File)> {
+/// Takes what the collector hands over; closes whatever else may be open.
+fn take_over() -> Result<(File, PipeReader, PipeWriter)> {
     // SAFETY: no thread is there, and nothing of this program has opened a descriptor. Those that the collector has are
     // closed by execve(2); in it a C plugin may have opened others.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
-    rustix::net::sockopt::socket_type(std::io::stdin())?;
-    let socket = fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
-    let file = fcntl_dupfd_cloexec(std::io::stdout(), 3)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDED_OVER))];
+    let mut message = RecvAncillaryBuffer::new(&mut space);
+    // It was sent before this process was started.
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    recvmsg(std::io::stdin(), &mut [IoSliceMut::new(&mut [0])], &mut message, flags)?;
+    let descriptors = message.drain().filter_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let descriptors: Vec<OwnedFd> = descriptors.flatten().collect();
+    let descriptors: Result<[OwnedFd; HANDED_OVER], _> = descriptors.try_into();
+    let Ok([file, requests, answers]) = descriptors else { bail!("nothing was handed over") };
     let _ = File::open("/dev/null").map(dup2_stdin)?;
-    dup2_stdout(std::io::stderr())?;
-    Ok((socket.into(), file.into()))
+    Ok((file.into(), requests.into(), answers.into()))
 }
 
 /// Before anything of the plugin is there.
@@ -156,7 +164,7 @@ fn instance(opened: Opened, starting: Starting) -> Result<Box<dyn Instance>> {
 
 /// What the collector asks for.
 struct Requests {
-    socket: BufReader<UnixStream>,
+    pipe: BufReader<PipeReader>,
     /// Of the one that is not answered.
     number: u32,
 }
@@ -164,19 +172,14 @@ struct Requests {
 impl Requests {
     /// The next one; none when the collector is gone.
     fn next(&mut self) -> Result<Option<Request>> {
-        // When the collector takes an answer, the socket has room again (the kernel's unix_write_space()). That wakes a
-        // process that waits in read(2), for nothing, and the collector loses the CPU to it. poll(2) sleeps on.
-        if self.socket.buffer().is_empty() {
-            let _ = poll(&mut [PollFd::new(self.socket.get_ref(), PollFlags::IN)], None);
-        }
         let mut header = [0; MessageHeader::SIZE];
-        match self.socket.read_exact(&mut header) {
+        match self.pipe.read_exact(&mut header) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
             read => read?,
         }
         let header = MessageHeader::read(&header, 0).map_err(|why| anyhow::anyhow!("{why}"))?;
         let mut bytes = vec![0; header.length];
-        self.socket.read_exact(&mut bytes)?;
+        self.pipe.read_exact(&mut bytes)?;
         self.number = header.number;
         let request = Request::decode(header, &bytes).map_err(|why| anyhow::anyhow!("{why}"))?;
         Ok(Some(request))

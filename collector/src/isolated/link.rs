@@ -1,7 +1,7 @@
 //! The collector's end of a plugin's process: it is started, asked, and ended; what it says is bounded.
 
 use super::meter::{CpuTime, Meter};
-use super::protocol::{MessageHeader, NoMessage, ProcessAnswer, Request, WORD};
+use super::protocol::{HANDED_OVER, MessageHeader, NoMessage, ProcessAnswer, Request, WORD};
 use super::words::Words;
 use crate::duration::short;
 use crate::form::Form;
@@ -10,12 +10,13 @@ use crate::sink::LogTo;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use signal_hook::low_level::signal_name;
 use std::fs::File;
-use std::io::{self, pipe};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, IoSlice, PipeReader, PipeWriter, pipe};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 const AT_ONCE: usize = 16 << 10;
 /// Texts that a process may log while it is asked for one thing: the sink in it lets fewer pass.
 const MOST_LOGS: u32 = 1000;
-/// How long a process that has closed its socket may take to end.
+/// How long a process that has closed its pipe may take to end.
 const LAST: Duration = Duration::from_millis(200);
 /// Whoever wakes this much late was stopped, likely with the plugin's process: it gets as much time again.
 const STOPPED: Duration = Duration::from_millis(500);
@@ -35,7 +36,10 @@ const STOPPED: Duration = Duration::from_millis(500);
 pub struct Link {
     child: Child,
     meter: Meter,
-    socket: UnixStream,
+    /// Pipes, one for each way: a socket takes twice the time to wake who waits for it (`bench isolation`). None when there
+    /// is no more to ask.
+    requests: Option<PipeWriter>,
+    answers: PipeReader,
     words: Words,
     /// What has come and was not used.
     inbox: Vec<u8>,
@@ -59,7 +63,7 @@ pub struct Wait<'a> {
 
 /// Why there is no answer.
 enum Silence {
-    /// The process has closed its socket, most likely by its end.
+    /// The process has closed its pipe, most likely by its end.
     Closed,
     Late(Duration),
     Broken(String),
@@ -78,19 +82,21 @@ impl Link {
     /// # Errors
     /// The kernel gives no process or no descriptor.
     pub fn start(name: &str, file: &File, log: LogTo, cpu: &CpuTime) -> io::Result<Self> {
-        let (socket, theirs) = UnixStream::pair()?;
-        let (said, stderr) = pipe()?;
+        let ((asked, requests), (answers, answered)) = (pipe()?, pipe()?);
+        let (said, printed) = pipe()?;
+        let stdin = handed_over(&[file.as_fd(), asked.as_fd(), answered.as_fd()])?;
         // The program that runs, also when another one has taken its place meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command.arg0(format!("collector/{name}")).arg(WORD);
-        command.stdin(OwnedFd::from(theirs)).stdout(file.try_clone()?).stderr(stderr);
+        command.stdin(stdin).stdout(printed.try_clone()?).stderr(printed);
         let child = command.spawn()?;
         drop(command); // with their ends
         let name = name.to_owned();
         let mut link = Self {
             meter: Meter::of(child.id(), cpu),
             child,
-            socket,
+            requests: Some(requests),
+            answers,
             words: Words::new(&name, said),
             inbox: Vec::new(),
             number: 0,
@@ -100,7 +106,8 @@ impl Link {
         };
         // What fails here ends the process, by dropping it.
         link.words.never_wait()?;
-        ioctl_fionbio(&link.socket, true)?;
+        ioctl_fionbio(&link.answers, true)?;
+        link.requests.iter().try_for_each(|requests| ioctl_fionbio(requests, true))?;
         Ok(link)
     }
 
@@ -139,7 +146,7 @@ impl Link {
 
     /// Waits a moment for the end of a process that has no more to do.
     pub fn leave(mut self) {
-        let _ = self.socket.shutdown(Shutdown::Write);
+        self.requests = None;
         self.ends_within(LAST);
         self.words.finish();
     }
@@ -149,8 +156,8 @@ impl Link {
         let mut until = Instant::now() + wait.within;
         let mut extended = false;
         loop {
-            if !rest.is_empty() {
-                match rustix::net::send(&self.socket, rest, rustix::net::SendFlags::NOSIGNAL) {
+            if let (false, Some(requests)) = (rest.is_empty(), &self.requests) {
+                match rustix::io::write(requests, rest) {
                     Ok(sent) => rest = &rest[sent..],
                     Err(Errno::AGAIN | Errno::INTR) => {}
                     // It is gone; what it has said before is still there to be read.
@@ -164,8 +171,7 @@ impl Link {
                 }
                 (until, extended) = (now + STOPPED, true);
             }
-            let want = if rest.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-            let (answers, words) = self.wait_for(want, until - now)?;
+            let (answers, words) = self.wait_for(!rest.is_empty(), until - now)?;
             if words {
                 self.words.take();
             }
@@ -181,25 +187,30 @@ impl Link {
         }
     }
 
-    /// Whether there is something to read on the socket, and among what the plugin prints.
-    fn wait_for(&self, want: PollFlags, within: Duration) -> Result<(bool, bool), Silence> {
-        let socket = PollFd::new(&self.socket, want);
-        let mut both = [socket, PollFd::from_borrowed_fd(self.words.as_fd(), PollFlags::IN)];
-        let open = if self.words.is_open() { 2 } else { 1 };
+    /// Whether there is something to read among the answers, and among what the plugin prints; returns also when there is
+    /// room for what is to be written.
+    fn wait_for(&self, writing: bool, within: Duration) -> Result<(bool, bool), Silence> {
+        let mut pipes = vec![PollFd::new(&self.answers, PollFlags::IN)];
+        if self.words.is_open() {
+            pipes.push(PollFd::from_borrowed_fd(self.words.as_fd(), PollFlags::IN));
+        }
+        let read = pipes.len();
+        let requests = self.requests.iter().filter(|_| writing);
+        pipes.extend(requests.map(|requests| PollFd::new(requests, PollFlags::OUT)));
         let within = Timespec::try_from(within).ok();
-        match poll(&mut both[..open], within.as_ref()) {
+        match poll(&mut pipes, within.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return Err(Silence::Closed),
         }
-        let [answers, words] = both.map(|fd| !(fd.revents() - PollFlags::OUT).is_empty());
-        Ok((answers, words))
+        let mut ready = pipes[..read].iter().map(|pipe| !pipe.revents().is_empty());
+        Ok((ready.next() == Some(true), ready.next() == Some(true)))
     }
 
     fn receive(&mut self, most_lines: usize) -> Result<(), Silence> {
         let whole =
             self.header(most_lines)?.map_or(0, |header| MessageHeader::SIZE + header.length);
         self.inbox.reserve(whole.saturating_sub(self.inbox.len()).max(AT_ONCE));
-        match rustix::io::read(&self.socket, spare_capacity(&mut self.inbox)) {
+        match rustix::io::read(&self.answers, spare_capacity(&mut self.inbox)) {
             Ok(1..) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
             Ok(0) | Err(_) => Err(Silence::Closed),
         }
@@ -310,6 +321,16 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A socket from which whoever has it can take these descriptors: `SCM_RIGHTS` of unix(7).
+fn handed_over(descriptors: &[BorrowedFd<'_>; HANDED_OVER]) -> io::Result<OwnedFd> {
+    let (here, there) = UnixStream::pair()?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDED_OVER))];
+    let mut message = SendAncillaryBuffer::new(&mut space);
+    message.push(SendAncillaryMessage::ScmRights(descriptors));
+    sendmsg(&here, &[IoSlice::new(&[0])], &mut message, SendFlags::empty())?;
+    Ok(there.into())
 }
 
 /// `SIGSEGV`

@@ -1,7 +1,7 @@
 //! A plugin in a process of its own: the third kind of [`Instance`].
 //!
 //! ```text
-//! the plugin's thread here            socketpair            the plugin's process
+//! the plugin's thread here            two pipes             the plugin's process
 //! ProcessInstance -> link.rs   -- Open, Start, Call, End -->   child.rs -> the plugin -> the sink
 //! lines are checked, then sent <-- Log, Opened, Done ---
 //! ```

@@ -18,6 +18,8 @@ use std::path::PathBuf;
 
 /// The word by which the collector starts itself as a plugin's process.
 pub const WORD: &str = "plugin-process";
+/// What it finds in the socket that is its standard input: the plugin's file, the pipe of requests, that of answers.
+pub const HANDED_OVER: usize = 3;
 /// The first bytes of either side.
 const MAGIC: [u8; 4] = *b"iplg";
 /// Changes with every message.

@@ -386,8 +386,8 @@ fn its_process_has_what_it_needs_and_no_more() {
     let mut open: Vec<String> =
         open.map(|name| name.split([':', '#']).next().unwrap_or_default().to_owned()).collect();
     open.sort();
-    // The private copy of its file; two ends of the socket, for reading and writing; standard output and error.
-    assert_eq!(open, ["/dev/null", "/var/tmp/", "pipe", "pipe", "socket", "socket"]);
+    // The private copy of its file; pipes of requests and of answers; standard output and error.
+    assert_eq!(open, ["/dev/null", "/var/tmp/", "pipe", "pipe", "pipe", "pipe"]);
     running.signal("INT");
     assert_eq!(running.end().code, Some(0));
 }

@@ -4,8 +4,7 @@ use crate::{dist, figure, median, processes};
 use anyhow::{Result, ensure};
 use collector::read::{Line, read};
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io::{Read as _, Write as _, pipe};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,26 +17,26 @@ const SECONDS: u64 = 20;
 const PAIRS: usize = 3;
 
 pub fn run() -> Result<()> {
-    println!("a byte to a thread that sleeps, and back: {:.0} us", there_and_back()?);
+    println!("a byte through pipes to a thread that sleeps, and back: {:.0} us", there_and_back()?);
     TOOLS.into_iter().try_for_each(cost)
 }
 
 /// What no call of another process can be below: it wakes somebody who sleeps, and is woken.
 fn there_and_back() -> Result<f64> {
-    let (mut here, mut there) = UnixStream::pair()?;
+    let ((mut asked, mut ask), (mut answers, mut answer)) = (pipe()?, pipe()?);
     let echo = thread::spawn(move || {
         let mut byte = [0];
-        while there.read_exact(&mut byte).and_then(|()| there.write_all(&byte)).is_ok() {}
+        while asked.read_exact(&mut byte).and_then(|()| answer.write_all(&byte)).is_ok() {}
     });
     let mut times = Vec::new();
     for _ in 0..100 {
         thread::sleep(Duration::from_millis(50));
         let begin = Instant::now();
-        here.write_all(&[0])?;
-        here.read_exact(&mut [0])?;
+        ask.write_all(&[0])?;
+        answers.read_exact(&mut [0])?;
         times.push(begin.elapsed().as_nanos() as f64 / 1e3);
     }
-    drop(here);
+    drop(ask);
     ensure!(echo.join().is_ok(), "the other thread");
     Ok(median(times))
 }

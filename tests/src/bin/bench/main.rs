@@ -5,6 +5,7 @@
 
 mod cpu;
 mod crossing;
+mod dashboards;
 mod delivery;
 mod encoding;
 mod faults;
@@ -30,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 type Part = (&'static str, fn() -> Result<()>);
 
-const PARTS: [Part; 22] = [
+const PARTS: [Part; 23] = [
     ("encode", encoding::run),
     ("crossing", crossing::run),
     ("push", push::run),
@@ -53,13 +54,25 @@ const PARTS: [Part; 22] = [
     ("replace", replace::run),
     ("faults", faults::run),
     ("same", same::run),
+    ("dashboards", dashboards::run),
 ];
 
 /// Behind these come names of tools, and how many seconds.
-const WITH_WORDS: [&str; 10] =
-    ["tools", "trouble", "soak", "storm", "push", "profile", "faults", "replace", "same", "fleet"];
+const WITH_WORDS: [&str; 11] = [
+    "tools",
+    "trouble",
+    "soak",
+    "storm",
+    "push",
+    "profile",
+    "faults",
+    "replace",
+    "same",
+    "fleet",
+    "dashboards",
+];
 /// These take minutes, and run when they are named only.
-const LONG: [&str; 12] = [
+const LONG: [&str; 13] = [
     "trouble",
     "fleet",
     "soak",
@@ -72,6 +85,7 @@ const LONG: [&str; 12] = [
     "start",
     "replace",
     "same",
+    "dashboards",
 ];
 
 fn main() -> Result<()> {
