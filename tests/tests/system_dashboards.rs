@@ -7,7 +7,8 @@ use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use system_tests::dashboards::{
-    LANGUAGES, Plan, asked, dashboard, dashboards, filled, list, panels, run, table, text, tools,
+    Back, LANGUAGES, Plan, asked, dashboard, dashboards, filled, list, panels, run, table, text,
+    tools,
 };
 use system_tests::engines::{datafusion, flux, grafana};
 use system_tests::running::Home;
@@ -29,7 +30,7 @@ fn check_layout(dashboard: &Json) {
 
 #[test]
 fn every_query_of_every_panel_answers_from_the_databases() {
-    let answered = run(Plan { interval: Duration::from_millis(500), ticks: 8 });
+    let answered = run(Plan { interval: Duration::from_millis(500), ticks: 8, back: Back::All });
     println!("TABLE: {answered}");
     assert_eq!(answered.queries.len(), LANGUAGES.len() - 1);
     assert!(answered.queries.values().all(|count| *count >= 50), "{answered}");
@@ -64,7 +65,7 @@ fn a_heat_map_in_sql_has_the_buckets_of_the_lines() {
     };
     let lines =
         [line(1000, &[(0, 1), (10, 5)]), line(1001, &[(10, 2)]), line(1010, &[(63, 3), (2, 4)])];
-    let query = filled(&query, 1_000_000, 1_020_000);
+    let query = filled(&query, 1_000_000, 1_020_000, Back::All);
     let answer = datafusion(&lines, &[query]).remove(0).expect("an answer");
     assert_eq!(answer.columns, ["time", "from", "Value"]);
     let rows: Vec<(i64, u64, i64)> = answer
@@ -88,9 +89,9 @@ fn the_compiler_of_flux_finds_nothing_wrong() {
     let tools = tools(&home);
     let dashboards = dashboards(&home, "flux", &tools);
     let mut queries: BTreeSet<String> =
-        asked(&dashboards).iter().map(|asked| filled(asked.query, 0, 1)).collect();
+        asked(&dashboards).iter().map(|asked| filled(asked.query, 0, 1, Back::All)).collect();
     let hosts = list(&dashboards[0]["templating"]["list"]).iter().find(|it| it["name"] == "host");
-    queries.insert(filled(text(&hosts.expect("it")["query"]), 0, 1));
+    queries.insert(filled(text(&hosts.expect("it")["query"]), 0, 1, Back::All));
     let queries: Vec<String> = queries.into_iter().collect();
     let began = Instant::now();
     for (query, wrong) in queries.iter().zip(flux(&queries)) {

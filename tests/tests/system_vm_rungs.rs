@@ -157,7 +157,7 @@ fn every_tool_attaches_or_says_why_not_and_every_line_parses() {
 fn without_the_kernels_btf_the_tools_read_tracepoint_records() {
     let run = format!(
         "mount -t tmpfs none /sys/kernel/btf && \
-         exec {}/collector --only runqlat,bootstrap,execsnoop,exitsnoop,hardirqs,softirqs --interval 1s --ticks 2",
+         exec {}/collector --only runqlat,bootstrap,execsnoop,exitsnoop,hardirqs,softirqs --interval 1s --ticks 4",
         dist()
     );
     let output =

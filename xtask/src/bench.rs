@@ -1,7 +1,7 @@
 //! `bench`: the measurements.
 
 use crate::deps::{self, Need};
-use crate::{build, command, servers, workspace};
+use crate::{build, command, engines, servers, workspace};
 use anyhow::{Context, Result};
 use std::os::unix::process::CommandExt;
 
@@ -11,6 +11,9 @@ pub fn verb(args: &[String]) -> Result<()> {
     deps::mount_filesystems();
     build::everything()?;
     servers::fetch()?;
+    if args.iter().any(|part| part == "dashboards") {
+        engines::fetch()?;
+    }
     // The plugins that make the load are examples; `run` alone does not build them.
     let mut cargo = command::cargo();
     let package = ["--release", "--package", "system-tests"];

@@ -5,7 +5,7 @@ use super::terms::Terms;
 use super::{Code, PieceKind, max_threads};
 use crate::attach::tracepoint;
 use crate::exact::banks::banks;
-use libbpf_rs::{MapType, OpenMapMut, OpenObject};
+use libbpf_rs::{ErrorKind, MapHandle, MapType, OpenMapMut, OpenObject};
 use plugin_api::{Result, ensure};
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -157,10 +157,10 @@ fn data(map: &mut OpenMapMut<'_>, name: &str, terms: &Terms<'_>, perf: bool) -> 
     Ok(())
 }
 
-/// Tries to make one: ring buffers came with Linux 5.8.
+/// Ring buffers came with Linux 5.8.
 fn has_ring_buffer() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| MapType::RingBuf.is_supported().unwrap_or(false))
+    has(MapType::RingBuf, &HAS)
 }
 
 /// Whether a hash can allocate its entries from any program: since Linux 6.1 (fba1a1c6c912 "bpf: Convert hash
@@ -168,16 +168,47 @@ fn has_ring_buffer() -> bool {
 /// User ring buffers came with the same version and can be tried without that warning.
 fn allocates_anywhere() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| MapType::UserRingBuf.is_supported().unwrap_or(false))
+    has(MapType::UserRingBuf, &HAS)
+}
+
+/// Bytes of a ring: a page of any machine.
+const PAGE: u32 = 64 << 10;
+
+/// Tries to make a map of this kind, until the kernel has answered. When it cannot just now, for want of a descriptor or of
+/// memory, this start goes the way that all kernels know.
+fn has(kind: MapType, answer: &OnceLock<bool>) -> bool {
+    if let Some(known) = answer.get() {
+        return *known;
+    }
+    let options = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+        ..Default::default()
+    };
+    match MapHandle::create(kind, None::<&str>, 0, 0, PAGE, &options) {
+        Ok(_) => *answer.get_or_init(|| true),
+        Err(why) if why.kind() == ErrorKind::InvalidInput => *answer.get_or_init(|| false),
+        Err(_) => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_of;
+    use super::{MapType, OnceLock, has, is_of};
 
     #[test]
     fn a_map_is_known_with_its_second_half_and_no_other() {
         assert!(is_of("comms", "comms") && is_of("comms__b", "comms"));
         assert!(!is_of("comms2", "comms") && !is_of("comm", "comms"));
+    }
+
+    #[test]
+    fn what_the_kernel_has_is_remembered_once_it_has_answered() {
+        let known = OnceLock::from(false);
+        assert!(!has(MapType::RingBuf, &known), "it is not asked again");
+        // Of a kind that no kernel has; whoever may make no map at all knows nothing.
+        let (none, ring) = (OnceLock::new(), OnceLock::new());
+        assert!(!has(MapType::Unknown, &none));
+        let has = has(MapType::RingBuf, &ring);
+        assert_eq!(ring.get().copied().unwrap_or(false), has);
     }
 }

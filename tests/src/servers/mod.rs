@@ -2,6 +2,7 @@
 
 mod influx;
 mod prometheus;
+mod promql;
 mod tls;
 mod victoria;
 mod vmagent;

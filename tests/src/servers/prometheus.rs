@@ -1,9 +1,7 @@
 //! Prometheus of Debian, which takes remote write 1.0.
 
 use super::Server;
-use crate::http::{self, Answer};
-use serde_json::Value as Json;
-use std::collections::BTreeMap;
+use super::promql::{self, Labels, Points};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,9 +13,6 @@ use std::time::Duration;
 pub struct Prometheus {
     pub server: Server,
 }
-
-/// Times in milliseconds, and values.
-pub type Series = Vec<(i64, f64)>;
 
 impl Prometheus {
     /// With native histograms.
@@ -86,10 +81,21 @@ impl Prometheus {
     /// # Panics
     /// The server does not answer what is expected.
     #[must_use]
-    pub fn query(&self, query: &str, time_ms: i64) -> Vec<(BTreeMap<String, String>, f64)> {
-        let results = self.ask(query, time_ms);
-        let number = |json: &Json| json["value"][1].as_str().expect("a value").parse();
-        results.iter().map(|r| (labels(&r["metric"]), number(r).expect("a number"))).collect()
+    pub fn query(&self, query: &str, time_ms: i64) -> Vec<(Labels, f64)> {
+        promql::query(&self.server, query, time_ms)
+    }
+
+    /// What an expression comes to at each step, in milliseconds, by labels: times and values.
+    ///
+    /// # Panics
+    /// As [`Prometheus::query`].
+    #[must_use]
+    pub fn query_range(
+        &self,
+        query: &str,
+        from_until_step: (i64, i64, i64),
+    ) -> Vec<(Labels, Points)> {
+        promql::query_range(&self.server, query, from_until_step)
     }
 
     /// The samples of an hour before a time in milliseconds, of each series that a selector chooses.
@@ -97,28 +103,8 @@ impl Prometheus {
     /// # Panics
     /// As [`Prometheus::query`].
     #[must_use]
-    pub fn samples(&self, selector: &str, time_ms: i64) -> Vec<(BTreeMap<String, String>, Series)> {
-        let results = self.ask(&format!("{selector}[1h]"), time_ms);
-        let sample = |pair: &Json| {
-            let seconds = pair[0].as_f64().expect("a time");
-            let value = pair[1].as_str().expect("a value").parse().expect("a number");
-            ((seconds * 1000.0).round() as i64, value)
-        };
-        let series = |result: &Json| {
-            let samples = result["values"].as_array().expect("samples").iter().map(sample);
-            (labels(&result["metric"]), samples.collect())
-        };
-        results.iter().map(series).collect()
-    }
-
-    fn ask(&self, query: &str, time_ms: i64) -> Vec<Json> {
-        let time = format!("{}.{:03}", time_ms / 1000, time_ms % 1000);
-        let url = self.server.url() + "/api/v1/query";
-        let answer = http::get(&url, &[("query", query), ("time", &time)]);
-        let Answer { status, body } = answer.expect("an answer");
-        assert_eq!(status, 200, "{query}: {body}");
-        let json: Json = serde_json::from_str(&body).expect("JSON");
-        json["data"]["result"].as_array().expect("results").clone()
+    pub fn samples(&self, selector: &str, time_ms: i64) -> Vec<(Labels, Points)> {
+        promql::stretch(&self.server, &format!("{selector}[1h]"), time_ms)
     }
 }
 
@@ -128,9 +114,4 @@ fn scrapes(address: SocketAddr, interval: Duration, more: &str) -> String {
         "scrape_configs:\n- job_name: collector\n  scrape_interval: {ms}ms\n  scrape_timeout: {ms}ms\n{more}  \
          static_configs:\n  - targets: [\"{address}\"]\n"
     )
-}
-
-fn labels(metric: &Json) -> BTreeMap<String, String> {
-    let labels = metric.as_object().expect("labels").iter();
-    labels.map(|(k, v)| (k.clone(), v.as_str().expect("a label's text").to_owned())).collect()
 }

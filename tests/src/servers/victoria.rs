@@ -1,6 +1,7 @@
 //! VictoriaMetrics of Debian.
 
 use super::Server;
+use super::promql::{self, Labels, Points, labels};
 use crate::Stored;
 use crate::fleet;
 use crate::http::{self, Answer};
@@ -30,9 +31,6 @@ pub struct Sample {
     pub time_ms: i64,
     pub value: f64,
 }
-
-/// Times in milliseconds, and values.
-type Points = Vec<(i64, f64)>;
 
 impl Victoria {
     /// Keeps everything, however old, and answers queries about the present second too.
@@ -79,7 +77,7 @@ impl Victoria {
         self.server.folder.path().join("data")
     }
 
-    /// What an expression comes to at each step of a time in milliseconds, by labels: times and values.
+    /// What an expression comes to at each step, in milliseconds, by labels: times and values.
     ///
     /// # Panics
     /// The server does not answer what is expected.
@@ -87,26 +85,9 @@ impl Victoria {
     pub fn query_range(
         &self,
         query: &str,
-        (from_ms, until_ms, step_ms): (i64, i64, i64),
-    ) -> Vec<(BTreeMap<String, String>, Points)> {
-        let url = self.server.url() + "/api/v1/query_range";
-        let seconds = |ms: i64| format!("{}.{:03}", ms / 1000, ms % 1000);
-        let (start, end) = (seconds(from_ms), seconds(until_ms));
-        let step = format!("{step_ms}ms");
-        let parameters =
-            [("query", query), ("start", &start), ("end", &end), ("step", &step), ("nocache", "1")];
-        let Answer { status, body } = http::get(&url, &parameters).expect("an answer");
-        assert_eq!(status, 200, "{query}: {body}");
-        let json: Json = serde_json::from_str(&body).expect("JSON");
-        let point = |json: &Json| {
-            let time_ms = (json[0].as_f64().expect("a time") * 1e3).round() as i64;
-            (time_ms, json[1].as_str().expect("a value").parse().expect("a number"))
-        };
-        let results = json["data"]["result"].as_array().expect("results").iter();
-        let points = |json: &Json| -> Points {
-            json["values"].as_array().expect("values").iter().map(point).collect()
-        };
-        results.map(|r| (labels(&r["metric"]), points(r))).collect()
+        from_until_step: (i64, i64, i64),
+    ) -> Vec<(Labels, Points)> {
+        promql::query_range(&self.server, query, from_until_step)
     }
 
     /// Writes line protocol by hand.
@@ -163,12 +144,10 @@ impl Victoria {
     /// The server does not answer what is expected.
     #[must_use]
     pub fn samples(&self, selector: &str) -> BTreeMap<String, Vec<Sample>> {
-        let url = self.server.url();
-        // What came in the last second is not searchable otherwise.
-        http::get(&(url.clone() + "/internal/force_flush"), &[]).expect("an answer");
+        self.flush();
         let query = [("match[]", selector), ("start", "0"), ("end", "9223372036")];
-        let Answer { status, body } =
-            http::get(&(url + "/api/v1/export"), &query).expect("an answer");
+        let url = self.server.url() + "/api/v1/export";
+        let Answer { status, body } = http::get(&url, &query).expect("an answer");
         assert_eq!(status, 200, "{selector}: {body}");
         let mut metrics: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
         for line in body.lines() {
@@ -192,19 +171,17 @@ impl Victoria {
     /// # Panics
     /// The server does not answer what is expected.
     #[must_use]
-    pub fn query(&self, query: &str, time_ms: i64) -> Vec<(BTreeMap<String, String>, f64)> {
-        let url = self.server.url();
-        // What came in the last second is not searchable otherwise.
-        http::get(&(url.clone() + "/internal/force_flush"), &[]).expect("an answer");
-        let time = format!("{}.{:03}", time_ms / 1000, time_ms % 1000);
-        let parameters = [("query", query), ("time", &time), ("nocache", "1")];
-        let Answer { status, body } =
-            http::get(&(url + "/api/v1/query"), &parameters).expect("an answer");
-        assert_eq!(status, 200, "{query}: {body}");
-        let json: Json = serde_json::from_str(&body).expect("JSON");
-        let results = json["data"]["result"].as_array().expect("results").iter();
-        let number = |json: &Json| json["value"][1].as_str().expect("a value").parse();
-        results.map(|r| (labels(&r["metric"]), number(r).expect("a number"))).collect()
+    pub fn query(&self, query: &str, time_ms: i64) -> Vec<(Labels, f64)> {
+        self.flush();
+        promql::query(&self.server, query, time_ms)
+    }
+
+    /// What came in the last second is not searchable otherwise.
+    ///
+    /// # Panics
+    /// The server does not answer.
+    pub fn flush(&self) {
+        http::get(&(self.server.url() + "/internal/force_flush"), &[]).expect("an answer");
     }
 
     /// How many samples a metric has that are searchable by now, of the last hour and the next one. Costs
@@ -271,9 +248,4 @@ impl Stored for Victoria {
 /// What is in a folder; nothing when there is none.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
-}
-
-fn labels(metric: &Json) -> BTreeMap<String, String> {
-    let labels = metric.as_object().expect("labels").iter();
-    labels.map(|(k, v)| (k.clone(), v.as_str().expect("a label's text").to_owned())).collect()
 }

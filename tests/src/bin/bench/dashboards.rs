@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use std::time::Duration;
-use system_tests::dashboards::{Plan, run as ask};
+use system_tests::dashboards::{Back, Plan, run as ask};
 
 const SECONDS: usize = 3600;
 /// The collector's default.
@@ -18,6 +18,9 @@ pub fn run() -> Result<()> {
         }
         None => SECONDS,
     };
-    println!("{}", ask(Plan { interval: INTERVAL, ticks: seconds.div_ceil(10) }));
+    println!(
+        "{}",
+        ask(Plan { interval: INTERVAL, ticks: seconds.div_ceil(10), back: Back::Grafana })
+    );
     Ok(())
 }
