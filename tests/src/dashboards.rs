@@ -1,7 +1,7 @@
 //! What `collector dashboard` prints, and each query of each panel on real databases with real lines in them.
 
 use crate::engines::datafusion;
-use crate::running::{Home, dist};
+use crate::running::{Home, Running, dist};
 use crate::servers::{DATABASE, Influx, Prometheus, Victoria};
 use crate::written::Written;
 use collector::read::{Line, Value, read};
@@ -17,42 +17,37 @@ use std::time::Duration;
 /// Between two points of a panel that shows an hour.
 const STEP_MS: i64 = 10_000;
 
-/// Options that fill tables. C plugins describe none.
-const OPTIONS: &str = r#"
-[plugin.csample]
-enabled = false
-[plugin.bashreadline]
-by = "uid"
-[plugin.bootstrap]
-by = "comm"
-[plugin.execsnoop]
-by = "comm"
-[plugin.exitsnoop]
-by = "comm"
-[plugin.hardirqs]
-by = "cpu"
-[plugin.javagc]
-by = "jvm"
-[plugin.opensnoop]
-by = "comm"
-latency = true
-[plugin.runqlat]
-by = "cgroup"
-causes = true
-[plugin.sigsnoop]
-by = "comm"
-[plugin.softirqs]
-by = "cpu"
-delay = true
-[plugin.syswrite]
-by = "comm"
-[plugin.tcpconnlat]
-by = "remote_port"
-passive = true
-[plugin.tcprtt]
-by = "remote_port"
-[plugin.unlink]
-by = "comm"
+/// Collectors, by what they load, with options that fill tables: a tool has one `by` at a time.
+const COLLECTORS: [(&str, &str); 4] = [
+    ("", ALL),
+    (
+        "profile,runqlat,tcpconnlat,tcprtt",
+        r#"plugin.profile.by = "cgroup"
+        plugin.runqlat.by = "comm"
+        plugin.tcpconnlat.by = "comm"
+        plugin.tcprtt.by = "remote_prefix""#,
+    ),
+    ("runqlat,tcpconnlat", "plugin.runqlat.by = \"pid_ns\"\nplugin.tcpconnlat.by = \"cgroup\""),
+    ("tcpconnlat", "plugin.tcpconnlat.by = \"remote_prefix\""),
+];
+
+/// C plugins describe no tables.
+const ALL: &str = r#"
+plugin.csample.enabled = false
+plugin.bashreadline.by = "uid"
+plugin.bootstrap.by = "comm"
+plugin.execsnoop.by = "comm"
+plugin.exitsnoop.by = "comm"
+plugin.hardirqs.by = "cpu"
+plugin.javagc.by = "jvm"
+plugin.opensnoop = { by = "comm", latency = true }
+plugin.runqlat = { by = "cgroup", causes = true }
+plugin.sigsnoop.by = "comm"
+plugin.softirqs = { by = "cpu", delay = true }
+plugin.syswrite.by = "comm"
+plugin.tcpconnlat = { by = "remote_port", passive = true }
+plugin.tcprtt.by = "remote_port"
+plugin.unlink.by = "comm"
 "#;
 
 /// As `--for` has them.
@@ -85,10 +80,17 @@ pub struct Answered {
     pub ticks: usize,
     /// Queries that answered with rows, by language.
     pub queries: BTreeMap<&'static str, usize>,
-    /// Those about what no line has: tables, fields and counts that an option or an event fills.
+    /// Those without: about tables and fields that no line has, and about counts of nothing.
     pub without: BTreeMap<&'static str, usize>,
     /// Tables that are described and had no line.
     pub silent: BTreeSet<String>,
+}
+
+impl Answered {
+    fn count(&mut self, language: &'static str, rows: bool) {
+        let counts = if rows { &mut self.queries } else { &mut self.without };
+        *counts.entry(language).or_default() += 1;
+    }
 }
 
 impl Display for Answered {
@@ -96,7 +98,7 @@ impl Display for Answered {
         let Self { lines, ticks, queries, without, silent } = self;
         write!(
             f,
-            "queries of dashboards on {lines} lines of {ticks} ticks: with rows {queries:?}, about what had no line \
+            "queries of dashboards on {lines} lines of {ticks} ticks: with rows {queries:?}, without \
              {without:?}, tables without a line {silent:?}"
         )
     }
@@ -110,8 +112,8 @@ impl Display for Answered {
 pub fn run(plan: Plan) -> Answered {
     let (influx, victoria, prometheus) = (Influx::start(), Victoria::start(), Prometheus::start());
     let home = Home::with_tools();
-    let lines =
-        collect(plan, &home, [influx.server.url(), victoria.server.url(), prometheus.server.url()]);
+    let servers = [influx.server.url(), victoria.server.url(), prometheus.server.url()];
+    let lines = collect(plan, servers);
     let times = || lines.iter().map(|line| line.time_ns / 1_000_000);
     let (from, to) = (times().min().expect("lines"), times().max().expect("lines"));
     let tools = tools(&home);
@@ -136,26 +138,25 @@ pub fn run(plan: Plan) -> Answered {
                 "sql" => fields_of(&asked).iter().all(has).then_some(true),
                 _ => answers(&asked, &of_it).then_some(true),
             };
-            let Some(rows) = rows else {
-                *answered.without.entry(language).or_default() += 1;
-                continue;
-            };
             let found = match language {
-                "influxql" => !influx.series(&query).is_empty(),
                 "sql" => {
-                    in_sql.push((query.clone(), rows));
-                    rows
+                    // What no line has is no column, and a query about it an error.
+                    match rows {
+                        Some(rows) => in_sql.push((query, rows)),
+                        None => answered.count(language, false),
+                    }
+                    continue;
                 }
+                "influxql" => !influx.series(&query).is_empty(),
                 "metricsql" if asked.instant => !victoria.query(&query, to).is_empty(),
                 "metricsql" => !victoria.query_range(&query, steps).is_empty(),
                 _ if asked.instant => !prometheus.query(&query, to).is_empty(),
                 _ => !prometheus.query_range(&query, steps).is_empty(),
             };
-            if found != rows {
+            answered.count(language, found);
+            if rows.is_some_and(|rows| rows != found) {
                 wrong.push(query);
             }
-            let counts = if rows { &mut answered.queries } else { &mut answered.without };
-            *counts.entry(language).or_default() += 1;
         }
         if language == "influxql" {
             let described: BTreeSet<_> = dashboards.iter().flat_map(panels).map(table).collect();
@@ -165,8 +166,10 @@ pub fn run(plan: Plan) -> Answered {
     }
     let queries: Vec<String> = in_sql.iter().map(|(query, _)| query.clone()).collect();
     for (answer, (query, rows)) in datafusion(&lines, &queries).into_iter().zip(in_sql) {
-        match answer {
-            Ok(answer) if answer.rows.is_empty() != rows => {}
+        let found = answer.map(|answer| !answer.rows.is_empty());
+        answered.count("sql", found == Ok(true));
+        match found {
+            Ok(found) if found == rows => {}
             Ok(_) => wrong.push(query),
             Err(why) => wrong.push(format!("{why}: {query}")),
         }
@@ -185,30 +188,52 @@ fn stir(file: &Path) {
 }
 
 /// The lines of all tools, which the databases have too.
-fn collect(plan: Plan, home: &Home, [influx, victoria, prometheus]: [String; 3]) -> Vec<Line> {
+fn collect(plan: Plan, servers: [String; 3]) -> Vec<Line> {
+    let mut collectors: Vec<_> =
+        COLLECTORS.iter().map(|(only, options)| start(plan, only, options, &servers)).collect();
+    for ticks in 1..=plan.ticks {
+        for (home, collector, written) in &mut collectors {
+            collector.wait_until("its ticks", |_| {
+                stir(&home.path("stirred"));
+                written.count("tcpconnlat_lost") >= ticks
+            });
+        }
+    }
+    let lines = collectors.into_iter().map(|(home, collector, _)| {
+        collector.terminate();
+        let ended = collector.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        read(&fs::read(home.path("lines")).expect("its lines")).expect("line protocol")
+    });
+    lines.collect::<Vec<_>>().concat()
+}
+
+/// Starts a collector, whose lines are in its file `lines` too.
+fn start(
+    plan: Plan,
+    only: &str,
+    options: &str,
+    [influx, victoria, prometheus]: &[String; 3],
+) -> (Home, Running, Written) {
+    let home = Home::with_tools();
     let file = home.path("lines");
+    // What comes first is not there, which is worth a line of collector_output_url.
     let toml = format!(
-        "interval = \"{}ms\"\n{OPTIONS}[plugin.memleak]\npid = {}\n\
+        "interval = \"{}ms\"\n{options}\nplugin.memleak.pid = {}\ntags.host = \"of {only}\"\n\
          [[output]]\nkind = \"file\"\npath = \"{}\"\n\
-         [[output]]\nkind = \"influxdb1\"\nurl = \"{influx}\"\ndatabase = \"{DATABASE}\"\n\
+         [[output]]\nkind = \"influxdb1\"\nurls = [\"http://127.0.0.1:1\", \"{influx}\"]\ndatabase = \"{DATABASE}\"\n\
          [[output]]\nkind = \"victoriametrics\"\nurl = \"{victoria}\"\n\
          [[output]]\nkind = \"prometheus\"\nurl = \"{prometheus}\"\n",
         plan.interval.as_millis(),
         std::process::id(),
         file.display(),
     );
-    let mut collector = home.start(&toml);
-    let mut written = Written::at(file.clone());
-    for ticks in 1..=plan.ticks {
-        collector.wait_until("its ticks", |_| {
-            stir(&home.path("stirred"));
-            written.count("runqlat") >= ticks
-        });
-    }
-    collector.terminate();
-    let ended = collector.end();
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    read(&fs::read(file).expect("its lines")).expect("line protocol")
+    let collector = home.start_with(&toml, |command| {
+        if !only.is_empty() {
+            command.args(["--only", only]);
+        }
+    });
+    (home, collector, Written::at(file))
 }
 
 /// An array.
