@@ -114,11 +114,13 @@ pub fn run(plan: Plan) -> Answered {
     let home = Home::with_tools();
     let servers = [influx.server.url(), victoria.server.url(), prometheus.server.url()];
     let lines = collect(plan, servers);
+    victoria.flush();
     let times = || lines.iter().map(|line| line.time_ns / 1_000_000);
     let (from, to) = (times().min().expect("lines"), times().max().expect("lines"));
     let tools = tools(&home);
     let mut answered = Answered { lines: lines.len(), ticks: plan.ticks, ..Answered::default() };
-    let steps = (from, to + STEP_MS, STEP_MS);
+    // The last step is at the last line: VictoriaMetrics says nothing of what is to come.
+    let steps = (to - (to - from + STEP_MS - 1) / STEP_MS * STEP_MS, to, STEP_MS);
     let (mut in_sql, mut wrong) = (Vec::new(), Vec::new());
     for language in LANGUAGES {
         let dashboards = dashboards(&home, language, &tools);
