@@ -44,7 +44,8 @@ static int wire(void)
 	struct stat stat;
 
 	for (int fd = 3; fd < 1024; fd++)
-		if (!fstat(fd, &stat) && S_ISFIFO(stat.st_mode) && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY)
+		if (!fstat(fd, &stat) && S_ISFIFO(stat.st_mode) &&
+		    (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY)
 			return fd;
 	return -1;
 }
