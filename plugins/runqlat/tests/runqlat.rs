@@ -325,7 +325,8 @@ fn a_cgroup_that_used_up_its_quota_is_throttled() {
     cgroup.add(&child);
     let mut tool =
         Tool::init(&format!(r#"{{"causes":true,"pid":[{}]}}"#, child.pid())).expect("it attaches");
-    let (lines, switches) = round(&mut tool, &[&child], Act::Spin(Duration::from_millis(200)));
+    // An emulated CPU runs far past the quota before the kernel sees it, and then waits for several periods.
+    let (lines, switches) = round(&mut tool, &[&child], Act::Spin(Duration::from_millis(800)));
     check("default", &lines, &switches);
     let row = of(&lines, "runqlat_cause", "cause", "throttled");
     assert!(row.u64("count") >= 3, "{row:?}");
