@@ -137,6 +137,19 @@ pub fn thread_name(part: &str) -> String {
     format!("collector/{part}").chars().take(KEPT).collect()
 }
 
+/// While SIGPIPE is blocked, a write to a pipe that nobody reads is an error to this thread, whatever a plugin in this
+/// process makes of the signal. What the thread starts has it blocked too.
+pub fn block_sigpipe(block: bool) {
+    let how = if block { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    // SAFETY: the set is ours, and plain bits; the kernel reads it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGPIPE);
+        libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
+    }
+}
+
 /// Ends the process at once: no destructor and no atexit handler runs beside a thread that hangs in a
 /// plugin.
 pub fn exit_at_once(code: u8) -> ! {

@@ -7,7 +7,7 @@ use super::limits;
 use super::protocol::{HANDED_OVER, MessageHeader, Opening, ProcessAnswer, Request, Starting};
 use crate::instance::{Instance, Outcome};
 use crate::library::Opened;
-use crate::process::{exit_at_once, keep_memory_private, thread_name, trim_memory};
+use crate::process::{block_sigpipe, exit_at_once, keep_memory_private, thread_name, trim_memory};
 use crate::sink::{Closed, Sink, Tally, Terms};
 use anyhow::{Context, Result, bail, ensure};
 use log::{Log, Metadata, Record};
@@ -142,6 +142,7 @@ fn confine(opening: &Opening) -> Result<()> {
         // SAFETY: no handler is installed, and none was.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+    block_sigpipe(false);
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let parent = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
     ensure!(parent == Some(opening.parent), "the collector is gone");

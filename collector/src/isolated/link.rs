@@ -6,6 +6,7 @@ use super::words::Words;
 use crate::duration::short;
 use crate::form::Form;
 use crate::instance::PluginError;
+use crate::process::block_sigpipe;
 use crate::sink::LogTo;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -82,6 +83,7 @@ impl Link {
     /// # Errors
     /// The kernel gives no process or no descriptor.
     pub fn start(name: &str, file: &File, log: LogTo, cpu: &CpuTime) -> io::Result<Self> {
+        block_sigpipe(true);
         let ((asked, requests), (answers, answered)) = (pipe()?, pipe()?);
         let (said, printed) = pipe()?;
         let stdin = handed_over(&[file.as_fd(), asked.as_fd(), answered.as_fd()])?;

@@ -241,6 +241,34 @@ fn the_collectors_own_death_is_theirs() {
     println!("gone {:?} after the collector was killed", began.elapsed());
 }
 
+/// The collector writes to a process that is gone, while another plugin wants the signal for that to be deadly.
+#[test]
+fn what_a_process_leaves_behind_is_no_signal_for_the_collector() {
+    let plugins = folder(&["good"]);
+    build(plugins.path(), "resets", "breaks.c", &["FAULT=sigpipe", "AT=init"]);
+    build(plugins.path(), "idle", "breaks.c", &["FAULT=none", "AT=call"]);
+    let config = config(&plugins, "[plugin.resets]\nisolation = \"none\"\n");
+    let arguments = ["--interval", "100ms", "--config", &config];
+    let running = Running::start(collector(plugins.path(), &arguments));
+    running.wait_for_lines("breaks", 2);
+    for _ in 0..10 {
+        let idle =
+            || children(running.pid()).into_iter().find(|pid| comm(*pid) == "collector/idle");
+        wait_until("a process", || {
+            assert!(stat(running.pid()).is_some_and(|stat| stat[0] != "Z"), "the collector died");
+            idle().is_some()
+        });
+        let pid = idle().unwrap();
+        let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+        assert!(killed.success());
+        wait_until("its end", || idle() != Some(pid));
+    }
+    running.signal("TERM");
+    let ended = running.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.sum("idle", "lost_calls") > 0, "{}", ended.stderr);
+}
+
 /// The processes whose parent this is.
 fn children(pid: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc")
@@ -368,6 +396,7 @@ fn its_process_has_what_it_needs_and_no_more() {
         line.trim().to_owned()
     };
     assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1".to_owned(), "2".to_owned()));
+    assert_eq!(field("SigBlk:"), "0000000000000000", "it hears all signals");
     let thread = format!("/proc/{}/task", running.pid());
     let thread = fs::read_dir(thread).unwrap().map(|task| task.unwrap().path()).find(|task| {
         fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == "collector/isola")

@@ -128,6 +128,8 @@ static int fault(void)
 		kill(getpid(), SIGINT);
 		kill(0, SIGHUP);
 		pthread_kill(pthread_self(), SIGUSR2);
+	} else if (is("sigpipe")) {
+		signal(SIGPIPE, SIG_DFL);
 	} else if (is("closes")) {
 		for (int fd = 3; fd < 1024; fd++)
 			close(fd);
