@@ -37,8 +37,8 @@ const STOPPED: Duration = Duration::from_millis(500);
 pub struct Link {
     child: Child,
     meter: Meter,
-    /// Pipes, one for each way: a socket takes twice the time to wake who waits for it (`bench isolation`). None when there
-    /// is no more to ask.
+    /// Pipes, one for each way: there and back takes 1.6 times as long by a socket (`bench isolation`). None when there is
+    /// no more to ask.
     requests: Option<PipeWriter>,
     answers: PipeReader,
     words: Words,

@@ -4,7 +4,8 @@ use crate::{dist, figure, median, processes};
 use anyhow::{Result, ensure};
 use collector::read::{Line, read};
 use std::fs;
-use std::io::{Read as _, Write as _, pipe};
+use std::io::{Read, Write, pipe};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,13 +18,22 @@ const SECONDS: u64 = 20;
 const PAIRS: usize = 3;
 
 pub fn run() -> Result<()> {
-    println!("a byte through pipes to a thread that sleeps, and back: {:.0} us", there_and_back()?);
+    let ((asked, ask), (answers, answer)) = (pipe()?, pipe()?);
+    let pipes = there_and_back((ask, answers), (asked, answer))?;
+    let (here, there) = UnixStream::pair()?;
+    let sockets = there_and_back((&here, &here), (there.try_clone()?, there))?;
+    drop(here); // and with it the thread at the other end
+    println!(
+        "a byte to a thread that sleeps, and back: {pipes:.0} us by pipes, {sockets:.0} us by sockets"
+    );
     TOOLS.into_iter().try_for_each(cost)
 }
 
 /// What no call of another process can be below: it wakes somebody who sleeps, and is woken.
-fn there_and_back() -> Result<f64> {
-    let ((mut asked, mut ask), (mut answers, mut answer)) = (pipe()?, pipe()?);
+fn there_and_back(
+    (mut ask, mut answers): (impl Write, impl Read),
+    (mut asked, mut answer): (impl Read + Send + 'static, impl Write + Send + 'static),
+) -> Result<f64> {
     let echo = thread::spawn(move || {
         let mut byte = [0];
         while asked.read_exact(&mut byte).and_then(|()| answer.write_all(&byte)).is_ok() {}
@@ -36,8 +46,7 @@ fn there_and_back() -> Result<f64> {
         answers.read_exact(&mut [0])?;
         times.push(begin.elapsed().as_nanos() as f64 / 1e3);
     }
-    drop(ask);
-    ensure!(echo.join().is_ok(), "the other thread");
+    drop((ask, answers, echo)); // the thread ends with the other end
     Ok(median(times))
 }
 
